@@ -1,0 +1,57 @@
+# What a person does with this repository. Each target says what it needs; `make setup` brings all of it.
+SHELL := /bin/bash
+PY := .venv/bin/python
+BIN := .venv/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint types imports unit test bench demo up lock format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## install what is missing on this machine (as root also the servers); the second time a no-op
+	@scripts/setup.sh
+
+$(PY):
+	@echo "there is no .venv yet: run \`make setup\` first" >&2; exit 1
+
+check: | $(PY) ## lint, types, import rules, unit and style tests; under a minute, needs no server
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target unit types lint imports
+
+lint: | $(PY)
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . || { $(BIN)/ruff format --check . | tail -n 20; exit 1; }
+	@$(BIN)/vulture
+	@$(BIN)/deptry --no-ansi . 2>.venv/deptry.log || { cat .venv/deptry.log; exit 1; }
+	@$(BIN)/deptry --no-ansi --config sdk/python/pyproject.toml sdk/python/src 2>.venv/deptry-sdk.log || { cat .venv/deptry-sdk.log; exit 1; }
+
+types: | $(PY)
+	@$(BIN)/mypy
+
+imports: | $(PY)
+	@$(BIN)/lint-imports
+
+unit: | $(PY)
+	@$(PY) -m pytest tests/unit tests/style -q -n $(JOBS) --dist worksteal --hypothesis-profile=check
+
+test: | $(PY) ## everything, against real servers that it starts itself; a server that is missing fails
+	@$(PY) -m pytest tests
+
+bench: | $(PY) ## every claim of docs/specification.md beside its peer, in one run
+	@$(PY) -m benchmarks
+
+demo: setup ## start private servers, run real jobs on real data, show what came out, stop everything
+	@$(PY) -m cluster.demo
+
+up: setup ## a local cluster with private servers in the foreground; Ctrl-C drains
+	@$(BIN)/sandpool up --local
+
+lock: | $(PY) ## renew requirements.lock from the pyproject files
+	@$(PY) scripts/lock.py
+
+format: | $(PY) ## let ruff repair what it can
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+clean: ## delete what runs leave behind; .venv stays
+	@rm -rf .sandpool .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find cluster workers queues sdk tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,56 @@
+"""The machine and the versions that a table of results was measured with, in one line. Called by
+`benchmarks.__main__`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "ray",
+    "asyncpg",
+    "aio-pika",
+    "adbc-driver-postgresql",
+    "sqlglot",
+    "pyarrow",
+    "celery",
+    "taskiq",
+    "connectorx",
+)
+
+
+def describe_machine() -> str:
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = f"{_distribution()}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {cpu}, {memory_gib:.0f} GiB, {system}, {datetime.now(UTC):%Y-%m-%d}"
+
+
+def describe_versions(services: str) -> str:
+    return ", ".join([services, *(f"{name} {_version(name)}" for name in PACKAGES)])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _distribution() -> str:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return platform.system()
+    return f"{release.get('NAME', 'Linux').split()[0]} {release.get('VERSION_ID', '')}".strip()

@@ -1,0 +1,169 @@
+"""The composition root: builds the conductor's parts from the settings and starts and stops them in order.
+
+`Conductor` is one scheduler with everything it stands on, in one event loop. It runs in a Ray actor
+(cluster/conductor.py, `sandpool up`) or in any process (`cluster.embedded` bench: tests, embedded demo).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from cluster.admission import DatabaseLimits, TenantRules
+from cluster.bench import Bench
+from cluster.catalogs import Catalogs
+from cluster.control import ControlRoom
+from cluster.placement import PIPELINE
+from cluster.errors import SettingsInvalid
+from cluster.run import Rules
+from cluster.scheduler import Scheduler
+from cluster.settings import DatabaseSettings, Settings
+from queues.door import Door
+from queues.topology import CONTROL_QUEUE
+from workers.errors import ConfigurationError
+from workers.sql.judge import Judge
+from workers.sql.policy.document import Policy, load_policy
+from workers.sql.spec import PoolSpec
+from workers.volumes.spec import VolumeSpec
+from workers.volumes.store import Volume, open_volume
+
+log = structlog.get_logger("sandpool.app")
+
+SQL_QUEUES = ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch")
+CONTROL_PREFETCH = 32
+DEFAULT_MAX_ROWS = 10_000_000
+DEFAULT_MAX_BYTES = 4 * 1024**3
+"""Ceilings of one result where the database's policy names none: a bound, not a promise of memory."""
+PRIVILEGES = {
+    "insert": ("INSERT",),
+    "update": ("UPDATE",),
+    "delete": ("DELETE",),
+    "merge": ("DELETE", "INSERT", "UPDATE"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The settings as the values that lower layers take."""
+
+    rules: Rules
+    policies: Mapping[str, Policy]
+    pools: Mapping[str, PoolSpec]
+    volumes: Mapping[str, VolumeSpec]
+
+
+def parts_of(settings: Settings) -> Parts:
+    """Raises SettingsInvalid when a policy cannot be used."""
+    policies = {name: _policy(name, settings) for name in settings.databases}
+    volumes = {
+        name: VolumeSpec(
+            name=name,
+            url=volume.url,
+            options={key: secret.get_secret_value() for key, secret in volume.options.items()},
+            retention_s=volume.retention_s,
+        )
+        for name, volume in settings.volumes.items()
+    }
+    rules = Rules(
+        tenants={
+            name: TenantRules(
+                frozenset(tenant.databases), tenant.volumes, tenant.max_timeout_s, tenant.max_attempts
+            )
+            for name, tenant in settings.tenants.items()
+        },
+        databases={name: _limits(policies[name], database) for name, database in settings.databases.items()},
+        volumes=volumes,
+        max_deliveries=settings.scheduler.max_deliveries,
+        cancelled_retention_s=settings.scheduler.cancelled_retention_s,
+    )
+    pools = {name: pool_spec(name, database, policies[name]) for name, database in settings.databases.items()}
+    return Parts(rules, policies, pools, volumes)
+
+
+def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec:
+    """What the pool of this database is told; what the role may write is what the policy lists."""
+    return PoolSpec(
+        database=name,
+        dsn=database.dsn.get_secret_value(),
+        budget=database.budget,
+        writes=not database.read_only,
+        write_tables={} if database.read_only else _write_privileges(policy),
+    )
+
+
+def open_volumes(specs: Mapping[str, VolumeSpec]) -> dict[str, Volume]:
+    """Every registered volume, by name. Raises ConfigurationError."""
+    return {name: open_volume(spec) for name, spec in specs.items()}
+
+
+class Conductor:
+    """One scheduler and all it stands on."""
+
+    def __init__(
+        self, settings: Settings, parts: Parts, door: Door, bench: Bench, volumes: Mapping[str, Volume]
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._door = door
+        self._bench = bench
+        # One row more than the cap, by which the pool tells a capped result from a complete one.
+        self._judge = Judge(cache_size=settings.scheduler.verdict_cache, headroom_rows=1)
+        catalogs = Catalogs(bench, self._judge, parts.policies, settings.scheduler.catalog_ttl_s)
+        self.scheduler = Scheduler(parts.rules, door, bench, catalogs, volumes)
+        self.control = ControlRoom(self.scheduler, door, volumes)
+
+    async def start(self) -> None:
+        """Workers first, so that nothing is taken before it can run. Raises QueueError when the broker is away."""
+        await self._judge.start()
+        await self._bench.start()
+        await self._door.open()
+        await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
+        for queue in SQL_QUEUES:
+            await self._door.consume(queue, self._prefetch(), self.scheduler.take)
+        log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more, finish or hand back what runs, then give everything up, in the reverse order of `start`."""
+        await self._door.stop_consuming()
+        handed_back = await self.scheduler.drain(timeout_s)
+        await self.control.drain(1.0)
+        await self._bench.close(1.0)
+        await self._door.close()
+        await self._judge.close()
+        log.info("drained", handed_back=handed_back)
+
+    def _prefetch(self) -> int:
+        """Every free slot of the cluster, and some to keep the pools busy while messages travel: what cannot run soon
+        stays in the broker, where it is visible and safe."""
+        slots = PIPELINE * sum(pool.budget for pool in self._parts.pools.values())
+        return max(1, math.ceil(slots * self._settings.broker.prefetch_factor))
+
+
+def _policy(name: str, settings: Settings) -> Policy:
+    try:
+        return load_policy(settings.policies[name])
+    except ConfigurationError as error:
+        raise SettingsInvalid(f"databases.{name}.policy: {settings.databases[name].policy}: {error}") from error
+
+
+def _write_privileges(policy: Policy) -> dict[str, tuple[str, ...]]:
+    """`schema.table` -> what a role needs for the kinds of write that the policy lists there."""
+    schema = policy.schema_name or "public"
+    return {
+        entry.table if "." in entry.table else f"{schema}.{entry.table}": tuple(
+            sorted({privilege for kind in entry.kinds for privilege in PRIVILEGES[kind]})
+        )
+        for entry in policy.writes or ()
+    }
+
+
+def _limits(policy: Policy, database: DatabaseSettings) -> DatabaseLimits:
+    return DatabaseLimits(
+        max_rows=policy.max_rows or DEFAULT_MAX_ROWS,
+        max_bytes=policy.max_bytes or DEFAULT_MAX_BYTES,
+        max_cost=policy.max_cost,
+        statement_timeout_s=min(database.statement_timeout_s, policy.timeout_s or math.inf),
+    )

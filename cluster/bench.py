@@ -1,0 +1,33 @@
+"""What the scheduler needs of the workers, whatever carries the calls: Ray (`cluster.dispatch`) or this very process
+(`cluster.embedded`). Both pass the same suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cluster.placement import Node
+from workers.attempt import Attempt, Statement
+from workers.sql.policy.catalog import Catalog
+
+
+class Bench(Protocol):
+    """The workers of the whole cluster."""
+
+    async def start(self) -> None:
+        """Bring the pools up. A database that is down does not fail this: its jobs are retried until it is back."""
+
+    def nodes(self) -> Sequence[Node]:
+        """The cluster as data, busy slots counted from the statements under way now."""
+
+    async def run(self, node: str, database: str, statement: Statement) -> Attempt:
+        """One attempt. Raises WorkerLost when its worker died or did not answer within the statement's time and a grace."""
+
+    async def cancel(self, node: str, database: str, job_id: str) -> None:
+        """Ask the pool to stop this job's statement; its `run` then returns `Cancelled`, or whatever came first."""
+
+    async def catalog(self, database: str) -> Catalog:
+        """What the database holds now. Raises WorkerError or WorkerLost."""
+
+    async def close(self, drain_timeout_s: float) -> None:
+        """Let running statements finish for this long, then cancel them and give up every connection."""

@@ -1,0 +1,166 @@
+"""The conductor as a detached, named, restartable Ray actor, and `sandpool up`, which starts and drains it.
+
+The actor reads the configuration file itself, so that no secret travels as an actor argument, and starts working in its
+constructor: when Ray restarts it after a crash, nobody has to ask it to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import structlog
+from ray.exceptions import RayError
+
+from cluster.app import Conductor, open_volumes, parts_of
+from cluster.dispatch import NAMESPACE, RayBench
+from cluster.errors import NotRunning, SettingsInvalid
+from cluster.settings import RaySettings, Settings, load
+from cluster.telemetry import configure_logs
+from queues.amqp import AmqpDoor
+from queues.errors import QueueError
+
+log = structlog.get_logger("sandpool.conductor")
+
+ACTOR_NAME = "scheduler"
+START_RETRY_S = 2.0
+POLL_S = 0.5
+
+
+class ConductorActor:
+    """The Ray shell around `cluster.app.Conductor`. All calls answer at once; the work goes on in its own task."""
+
+    def __init__(self, config: str) -> None:
+        configure_logs()
+        self._settings = load(Path(config))
+        self._conductor: Conductor | None = None
+        self._state = "starting"
+        self._main = asyncio.get_running_loop().create_task(self._start())
+
+    async def _start(self) -> None:
+        """Bring everything up; a broker that is away is waited for."""
+        parts = parts_of(self._settings)
+        volumes = open_volumes(parts.volumes)
+        while True:
+            door = AmqpDoor(self._settings.broker.url.get_secret_value())
+            bench = RayBench(parts.pools, parts.volumes, grace_s=self._settings.scheduler.attempt_grace_s)
+            conductor = Conductor(self._settings, parts, door, bench, volumes)
+            try:
+                await conductor.start()
+            except QueueError as error:
+                self._state = f"waiting for the broker: {error}"
+                log.warning("broker away", error=str(error))
+                await door.close()
+                await asyncio.sleep(START_RETRY_S)
+                continue
+            self._conductor = conductor
+            self._state = "up"
+            return
+
+    async def state(self) -> str:
+        """`starting`, `waiting for the broker: ...`, `up`, `drained`; raises what `_start` raised."""
+        if self._main.done():
+            self._main.result()
+        return self._state
+
+    async def drain(self, timeout_s: float) -> None:
+        """Finish or hand back what runs; the actor may be killed afterwards."""
+        self._main.cancel()
+        if self._conductor is not None:
+            await self._conductor.drain(timeout_s)
+        self._state = "drained"
+
+
+def start_ray(settings: RaySettings, folder: Path) -> bool:
+    """Join the Ray cluster at `address`, or start one here. Returns whether it is ours to stop."""
+    if ray.is_initialized():
+        return False
+    if settings.address != "local":
+        ray.init(address=settings.address, namespace=NAMESPACE, log_to_driver=False)
+        return False
+    temp = Path(settings.folder) if settings.folder else folder / "ray"
+    options: dict[str, Any] = {"num_cpus": settings.cpus} if settings.cpus else {}
+    ray.init(
+        address="local",
+        namespace=NAMESPACE,
+        include_dashboard=settings.dashboard,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=str(temp),
+        **options,
+    )
+    return True
+
+
+def start_conductor(config: Path) -> Any:
+    """The conductor's actor: the one that runs, or a new one."""
+    return (
+        ray.remote(ConductorActor)
+        .options(
+            name=ACTOR_NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=100,
+        )
+        .remote(str(config.resolve()))
+    )
+
+
+def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_state: Callable[[str], None]) -> int:
+    """`sandpool up`: run until SIGINT or SIGTERM, then drain. A second signal stops at once. Returns the exit code.
+
+    `on_state` hears every change of state until `on_ready`. Raises SettingsInvalid, NotRunning.
+    """
+    stop = threading.Event()
+    signals = 0
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    ours = start_ray(settings.ray, Path(settings.folder))
+    try:
+        actor = start_conductor(config)
+        _wait_until_up(actor, stop, on_state)
+        if not stop.is_set():
+            on_ready()
+        stop.wait()
+        drain = actor.drain.remote(settings.scheduler.drain_timeout_s)
+        deadline = time.monotonic() + settings.scheduler.drain_timeout_s + 30
+        while signals < 2 and time.monotonic() < deadline:
+            if ray.wait([drain], timeout=POLL_S)[0]:
+                break
+        ray.kill(actor)
+    finally:
+        if ours:
+            ray.shutdown()
+    return 0
+
+
+def _wait_until_up(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:
+    said = ""
+    while not stop.is_set():
+        try:
+            state = ray.get(actor.state.remote(), timeout=60)
+        except SettingsInvalid:
+            raise
+        except RayError as error:
+            raise NotRunning(f"the scheduler does not start: {error}") from error
+        if state == "up":
+            return
+        if state != said:
+            said = state
+            on_state(state)
+        stop.wait(POLL_S)

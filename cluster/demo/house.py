@@ -1,0 +1,126 @@
+"""Where the demo plays: a private installation with `sandpool up` running on it, or the same house embedded.
+
+`open_house` is a context manager that leaves nothing running. Called by `python -m cluster.demo` and `sandpool up --local`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.app import Conductor, open_volumes, parts_of
+from cluster.embedded import EmbeddedBench
+from cluster.local.errors import ServiceMissing
+from cluster.local.household import furnish
+from cluster.local.process import OwnedProcess
+from cluster.local.rabbitmq import find_rabbitmq
+from cluster.local.stage import Stage
+from cluster.settings import Settings, load
+from queues.memory.broker import MemoryBroker
+from queues.memory.door import MemoryDoor
+from queues.memory.transport import MemoryTransport
+from sandpool import Client
+from sandpool.errors import SandpoolError
+
+UP_TIMEOUT_S = 120.0
+ASK_TIMEOUT_S = 3.0
+STOP_GRACE_S = 60.0
+DRAIN_TIMEOUT_S = 10.0
+Say = Callable[[str], None]
+
+
+class House:
+    """A running cluster: a client for each tenant, and the folder in which results appear."""
+
+    def __init__(self, stage: Stage, client: Callable[[str], Client], pid: int | None = None) -> None:
+        self.stage = stage
+        self.volume = stage.volume
+        self.client = client
+        self.pid = pid
+        """Of `sandpool up`; None when embedded."""
+
+
+@contextmanager
+def open_house(folder: Path, say: Say) -> Iterator[House]:
+    """A cluster in `folder` that is up; stopped and gone when the block ends, results kept."""
+    try:
+        find_rabbitmq()
+    except ServiceMissing as missing:
+        say(f"{missing}\nRunning embedded: the in-memory broker and all workers in this process.")
+        with Stage(folder, broker=False) as stage, _embedded(stage) as house:
+            yield house
+        return
+    say("Starting a private RabbitMQ and a private PostgreSQL, loading 336,776 real flights")
+    with Stage(folder) as stage, _cluster(stage, say) as house:
+        yield house
+
+
+@contextmanager
+def _cluster(stage: Stage, say: Say) -> Iterator[House]:
+    # Ray puts sockets below its folder, whose paths have a limit of 107 bytes: a checkout may lie too deep for that.
+    ray_folder = Path(tempfile.mkdtemp(prefix="sandpool-"))
+    try:
+        config = furnish(stage, ray_folder=str(ray_folder))
+        command = [sys.executable, "-m", "cluster", "up", "--config", str(config)]
+        log = stage.folder / "sandpool.log"
+        process = OwnedProcess(
+            "sandpool up",
+            command,
+            folder=stage.folder,
+            log=log,
+            env=dict(os.environ),
+            stop_signal=signal.SIGINT,
+            grace_s=STOP_GRACE_S,
+        )
+        say("Starting the cluster on a local Ray: sandpool up --config " + str(config))
+        with process:
+            process.wait_until(lambda: _answers(stage.urls["acme"]), UP_TIMEOUT_S)
+            yield House(stage, lambda tenant: Client(stage.urls[tenant]), process.pid)
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    """Whether a scheduler answers on this broker."""
+    try:
+        with Client(url) as client:
+            return client.status("is-anybody-there", timeout=ASK_TIMEOUT_S).state == "unknown"
+    except SandpoolError:
+        return False
+
+
+@contextmanager
+def _embedded(stage: Stage) -> Iterator[House]:
+    broker = MemoryBroker()
+    for tenant in stage.tenants:
+        broker.add_tenant(tenant)
+    settings = load(furnish(stage))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="sandpool-conductor")
+    thread.start()
+    try:
+        conductor = asyncio.run_coroutine_threadsafe(_start(settings, broker), loop).result(UP_TIMEOUT_S)
+        try:
+            yield House(stage, lambda tenant: Client(MemoryTransport(broker, tenant)))
+        finally:
+            drained = asyncio.run_coroutine_threadsafe(conductor.drain(DRAIN_TIMEOUT_S), loop)
+            drained.result(DRAIN_TIMEOUT_S + STOP_GRACE_S)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_GRACE_S)
+
+
+async def _start(settings: Settings, broker: MemoryBroker) -> Conductor:
+    parts = parts_of(settings)
+    volumes = open_volumes(parts.volumes)
+    conductor = Conductor(settings, parts, MemoryDoor(broker), EmbeddedBench(parts.pools, volumes), volumes)
+    await conductor.start()
+    return conductor

@@ -1,0 +1,31 @@
+"""What can go wrong in the conductor itself (work that goes wrong is in workers/errors.py).
+
+    ClusterError
+    ├── SettingsInvalid      the configuration file cannot be used; names file, key and fix
+    ├── WorkerLost  (retry)  the actor that ran an attempt died or stopped answering
+    └── NotRunning           no scheduler is up where one is needed
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ClusterError(Exception):
+    """Root."""
+
+    retry: ClassVar[bool] = False
+
+
+class SettingsInvalid(ClusterError):
+    """The configuration cannot be used. The message has one line for each mistake."""
+
+
+class WorkerLost(ClusterError):
+    """The worker that ran an attempt is gone; whatever it did is not recorded."""
+
+    retry: ClassVar[bool] = True
+
+
+class NotRunning(ClusterError):
+    """Nothing answers: start it with `sandpool up`."""

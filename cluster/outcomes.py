@@ -1,0 +1,98 @@
+"""Builds attempts and outcomes: the values that are recorded. Pure; called by the scheduler and the control room only."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from cluster.admission import Refused
+from cluster.run import Run
+from sandpool.job import digest
+from sandpool.outcome import Ending, ErrorInfo, Outcome, Verdict
+from workers.attempt import Attempt
+from workers.errors import WorkerError
+from workers.volumes.spec import VolumeSpec
+
+POISON = "job.poison"
+"""Error code of a job that took its scheduler or worker with it too often."""
+
+
+def conclude(run: Run, attempt: Attempt, now: datetime) -> Outcome:
+    """The outcome of a job whose attempt was its last."""
+    retention_s = run.job.retention_s or run.home.retention_s
+    submitted_s = run.delivery.submitted_at_s
+    wait_s = max(0.0, now.timestamp() - submitted_s - attempt.usage.run_s) if submitted_s else 0.0
+    return Outcome(
+        job_id=run.job.id,
+        tenant=run.tenant,
+        ending=attempt.ending,
+        digest=digest(run.job),
+        volume=run.home.name,
+        volume_url=run.home.url,
+        attempt=run.number,
+        verdict=run.verdict,
+        error=attempt.error,
+        usage=msgspec.structs.replace(attempt.usage, wait_s=round(wait_s, 6)),
+        manifest=attempt.manifest,
+        labels=run.job.labels,
+        ended_at=now,
+        retain_until=now + timedelta(seconds=retention_s) if retention_s else None,
+        inline=attempt.inline,
+    )
+
+
+def refused(run: Run, refusal: Refused) -> Attempt:
+    """The attempt of a job that admission or the policy refused."""
+    if run.verdict is None:
+        run.verdict = refusal.verdict
+    return Attempt(job_id=run.job.id, attempt_id="", ending=refusal.ending, error=refusal.error)
+
+
+def failed(run: Run, error: WorkerError) -> Attempt:
+    """The attempt that a worker's error ended before it could run."""
+    return Attempt(job_id=run.job.id, attempt_id="", ending=error.ending, error=error.info())
+
+
+def lost(run: Run, code: str, message: str) -> Attempt:
+    """The attempt whose worker is gone."""
+    error = ErrorInfo(code, message, retryable=code != POISON)
+    return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Lost, error=error)
+
+
+def stopped(run: Run) -> Attempt:
+    """The attempt of a job that was cancelled while it waited for a slot."""
+    error = ErrorInfo("job.cancelled", "cancelled before it ran")
+    return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Cancelled, error=error)
+
+
+def tombstone(
+    job_id: str, tenant: str, home: VolumeSpec, work_digest: str, now: datetime, retention_s: int
+) -> Outcome:
+    """The record that cancels a job which does not run here: whoever takes it later finds this ending and adopts it."""
+    return Outcome(
+        job_id=job_id,
+        tenant=tenant,
+        ending=Ending.Cancelled,
+        digest=work_digest,
+        volume=home.name,
+        volume_url=home.url,
+        error=ErrorInfo("job.cancelled", "cancelled before it ran"),
+        ended_at=now,
+        retain_until=now + timedelta(seconds=retention_s),
+    )
+
+
+def conflict(run: Run, recorded: Outcome) -> Outcome:
+    """What the caller hears who reused a job id for other work. Never recorded: the first work's record stands."""
+    message = f"job id {run.job.id} was already used for different work"
+    return Outcome(
+        job_id=run.job.id,
+        tenant=run.tenant,
+        ending=Ending.Denied,
+        digest=digest(run.job),
+        volume=run.home.name,
+        error=ErrorInfo("job.id_conflict", message, "submit this job under a new id"),
+        verdict=Verdict(False, "job.id_conflict", message),
+        ended_at=recorded.ended_at,
+    )

@@ -1,0 +1,97 @@
+"""One job under way: how a message becomes one, or why it cannot. Decides only; the scheduler acts.
+
+An unacceptable message has no ending, for it is no job: it goes to the dead letters with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.admission import Admitted, DatabaseLimits, TenantRules
+from cluster.placement import Placed
+from queues.door import Delivery
+from sandpool import wire
+from sandpool.errors import InvalidEnvelope
+from sandpool.job import Job, digest
+from sandpool.outcome import Outcome, Verdict
+from workers.attempt import Statement
+from workers.volumes.spec import VolumeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything the scheduler knows of the configuration."""
+
+    tenants: Mapping[str, TenantRules]
+    databases: Mapping[str, DatabaseLimits]
+    volumes: Mapping[str, VolumeSpec]
+    max_deliveries: int
+    cancelled_retention_s: int
+
+    def home_of(self, tenant: str, volume: str) -> VolumeSpec:
+        """Where an ending is recorded: in this volume, or in the tenant's first one where it has no right to this."""
+        allowed = self.tenants[tenant].volumes
+        return self.volumes[volume if volume in allowed else allowed[0]]
+
+
+class Unacceptable(Exception):
+    """A message that cannot become a job. `reason` goes into the dead letter."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One job under way here, from its message to its settlement."""
+
+    job: Job
+    tenant: str
+    number: int
+    """Of this attempt, from 1. Waiting for a slot or for the volume is not an attempt."""
+    delivery: Delivery
+    home: VolumeSpec
+    ended: asyncio.Future[Outcome | None]
+    """The recorded outcome, or None when the job went back to the broker for another attempt."""
+    task: asyncio.Task[None] | None = None
+    verdict: Verdict | None = None
+    placed: Placed | None = None
+    cancel_asked: bool = False
+
+    def statement(self, verdict: Verdict, admitted: Admitted) -> Statement:
+        """What the pool gets: the verdict's text with every limit resolved."""
+        return Statement(
+            tenant=self.tenant,
+            job_id=self.job.id,
+            attempt_id=f"{self.number}-{secrets.token_hex(4)}",
+            digest=digest(self.job),
+            sql=verdict.sql,
+            params=self.job.params,
+            writes=verdict.statement != "select",
+            timeout_s=admitted.timeout_s,
+            max_rows=admitted.max_rows,
+            max_bytes=admitted.max_bytes,
+            max_cost=admitted.max_cost,
+            volume=self.job.volume,
+        )
+
+
+def open_delivery(delivery: Delivery, rules: Rules) -> Run:
+    """The job in a message. Raises Unacceptable."""
+    if delivery.tenant is None:
+        raise Unacceptable("publisher.unverified")
+    if delivery.tenant not in rules.tenants:
+        raise Unacceptable("tenant.unknown")
+    try:
+        job = wire.decode_job(delivery.body)
+    except InvalidEnvelope as error:
+        raise Unacceptable(f"envelope.{error.code}: {error}"[:500]) from error
+    if delivery.message_id != job.id:
+        raise Unacceptable("envelope.message_id: the message id is not the job's id")
+    number = 1 + sum(not code.startswith("placement.") for code in delivery.history)
+    ended: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+    return Run(job, delivery.tenant, number, delivery, rules.home_of(delivery.tenant, job.volume), ended)

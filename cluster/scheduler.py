@@ -1,0 +1,238 @@
+"""The scheduler: take -> admit -> place -> run -> record -> settle, for one job after another, many at once.
+
+Read `_conduct` first: it is the life of a job. Everything it decides is decided by pure functions elsewhere (run,
+admission, placement, retry, outcomes); everything it does goes through three doors: `queues.door` (the broker),
+`cluster.bench` (the workers), `workers.volumes` (the record). Runs in a detached Ray actor (cluster/conductor.py) or
+embedded in one process (cluster/embedded.py).
+
+What holds at every await: the message is unacked, or the ending is recorded. Never neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import structlog
+
+from cluster import outcomes, retry
+from cluster.admission import Admitted, Refused, admit, denied
+from cluster.bench import Bench
+from cluster.catalogs import Catalogs
+from cluster.errors import WorkerLost
+from cluster.placement import Need, Never, Placed
+from cluster.run import Rules, Run, Unacceptable, open_delivery
+from cluster.slots import Slots
+from queues.door import Delivery, Door
+from queues.errors import QueueError
+from sandpool import wire
+from sandpool.job import digest
+from sandpool.outcome import Outcome
+from workers.attempt import Attempt
+from workers.errors import VolumeError, WorkerError
+from workers.volumes.record import acreate_record, aread_record
+from workers.volumes.store import Volume
+
+log = structlog.get_logger("sandpool.scheduler")
+
+LONGEST_WAIT_FOR_A_SLOT_S = 600.0
+"""Well under RabbitMQ's default of 30 minutes for an unacked delivery; after it the job goes back to the broker."""
+REPEAT_DELAY_S = 10.0
+"""Before a job comes back that found no slot, or no volume to record its ending in."""
+
+
+class Scheduler:
+    """Conducts jobs. `take` is the door's callback; `drain` ends it."""
+
+    def __init__(self, rules: Rules, door: Door, bench: Bench, catalogs: Catalogs, volumes: Mapping[str, Volume]) -> None:
+        self.rules = rules
+        self._door = door
+        self._bench = bench
+        self._catalogs = catalogs
+        self._volumes = volumes
+        self._slots = Slots(bench.nodes)
+        self._running: dict[tuple[str, str], Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, delivery: Delivery) -> None:
+        """A message arrived: conduct it in a task of its own, owned here."""
+        task = asyncio.create_task(self._guard(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait for what runs, then cancel the rest, which the broker hands out again. Returns how many those were."""
+        if not self._tasks:
+            return 0
+        _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=5.0)
+        return len(late)
+
+    # ---- the life of a job ----
+
+    async def _conduct(self, delivery: Delivery) -> None:
+        try:
+            run = open_delivery(delivery, self.rules)
+        except Unacceptable as error:
+            log.warning("dead letter", job=delivery.message_id, tenant=delivery.tenant, reason=error.reason)
+            return await self._door.dead_letter(delivery, error.reason)
+        key = (run.tenant, run.job.id)
+        if twin := self._running.get(key):
+            return await self._follow(twin, run)
+        self._running[key] = run
+        run.task = asyncio.current_task()
+        try:
+            outcome = await self._find_record(run) or await self._end(run)
+            if outcome is not None:
+                await self._settle(run, outcome)
+        finally:
+            del self._running[key]
+            if not run.ended.done():
+                run.ended.set_result(None)
+
+    async def _end(self, run: Run) -> Outcome | None:
+        """This job's outcome, recorded; or None after it went back to the broker."""
+        conclusion = await self._decide(run)
+        if isinstance(conclusion, Outcome):
+            try:
+                return await acreate_record(self._volumes[run.home.name], conclusion)
+            except VolumeError as error:
+                # No record, no ending: the broker keeps the job until the volume takes records again.
+                conclusion = retry.Again(REPEAT_DELAY_S, f"placement.{error.code}")
+        log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=conclusion.code)
+        await self._door.retry(run.delivery, conclusion.delay_s, conclusion.code)
+        return None
+
+    async def _decide(self, run: Run) -> Outcome | retry.Again:
+        """Admit, place, run: what the job's ending would be, or that it comes back for another attempt."""
+        if run.delivery.deliveries > self.rules.max_deliveries:
+            message = f"lost its scheduler or worker {run.delivery.deliveries - 1} times"
+            return self._conclude(run, outcomes.lost(run, outcomes.POISON, message))
+        admitted = admit(run.job, self.rules.tenants[run.tenant], self.rules.databases, _now())
+        if isinstance(admitted, Refused):
+            return self._conclude(run, outcomes.refused(run, admitted))
+        attempt = await self._judge_and_run(run, admitted)
+        if isinstance(attempt, retry.Again):
+            return attempt
+        decision = retry.decide(attempt, run.number, admitted.max_attempts, run.job.deadline, _now(), random.random())
+        return self._conclude(run, attempt) if isinstance(decision, retry.Final) else decision
+
+    async def _judge_and_run(self, run: Run, admitted: Admitted) -> Attempt | retry.Again:
+        try:
+            run.verdict = await self._catalogs.judge(run.job, run.tenant)
+            if not run.verdict.allowed:
+                return outcomes.refused(run, denied(run.verdict))
+            placed = await self._place(run)
+            if not isinstance(placed, Placed):
+                return placed
+            try:
+                statement = run.statement(run.verdict, admitted)
+                return await self._bench.run(placed.node, run.job.database, statement)
+            finally:
+                self._slots.freed(run.job.database)
+        except WorkerLost as error:
+            return outcomes.lost(run, "worker.lost", str(error))
+        except WorkerError as error:
+            return outcomes.failed(run, error)
+
+    async def _place(self, run: Run) -> Placed | Attempt | retry.Again:
+        """The node with the slot that is this run's now; or how it ended, or goes back, without one."""
+        interactive = run.job.priority == "interactive"
+        try:
+            answer = await self._slots.take(
+                Need(run.job.database), interactive=interactive, timeout_s=LONGEST_WAIT_FOR_A_SLOT_S
+            )
+        except asyncio.CancelledError:
+            if run.task is None or not run.cancel_asked:
+                raise
+            run.task.uncancel()  # the job was cancelled, not the scheduler
+            return outcomes.stopped(run)
+        if isinstance(answer, Placed):
+            run.placed = answer
+            return answer
+        return retry.Again(REPEAT_DELAY_S, "placement.never" if isinstance(answer, Never) else "placement.wait")
+
+    async def _find_record(self, run: Run) -> Outcome | None:
+        """The ending that is recorded already: this id ran before, or was cancelled while it was queued."""
+        try:
+            return await aread_record(self._volumes[run.home.name], run.tenant, run.job.id)
+        except VolumeError as error:
+            if not error.retry:
+                raise
+            log.warning("record not readable", job=run.job.id, tenant=run.tenant, code=error.code)
+            return None  # whatever is there, the create-only put of this run's record will find it
+
+    def _conclude(self, run: Run, attempt: Attempt) -> Outcome:
+        return outcomes.conclude(run, attempt, _now())
+
+    async def _settle(self, run: Run, outcome: Outcome) -> None:
+        """Tell whoever waits, then let the broker forget the message."""
+        if outcome.digest and outcome.digest != digest(run.job):
+            answer = outcomes.conflict(run, outcome)
+            await self._door.reply(run.delivery, wire.encode_outcome(answer))
+        else:
+            if not run.ended.done():
+                run.ended.set_result(outcome)
+            await self.announce(run.delivery, outcome)
+        if outcome.error is not None and outcome.error.code == outcomes.POISON:
+            await self._door.dead_letter(run.delivery, outcomes.POISON)
+        else:
+            await self._door.ack(run.delivery)
+
+    async def announce(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Publish an outcome as an event, and to the caller who waits for this delivery's answer."""
+        key = f"job.{outcome.tenant}.{outcome.ending}"
+        await self._door.publish_outcome(delivery, key, wire.encode_outcome(outcome))
+
+    async def _follow(self, twin: Run, run: Run) -> None:
+        """The same job id is under way here: this message shares its ending."""
+        outcome = await asyncio.shield(twin.ended)
+        if outcome is None:
+            await self._door.retry(run.delivery, retry.FIRST_DELAY_S, "placement.duplicate")
+        else:
+            await self._settle(run, outcome)
+
+    # ---- from the control room ----
+
+    def running(self, tenant: str, job_id: str) -> Run | None:
+        """The run of this job, if it is under way here."""
+        return self._running.get((tenant, job_id))
+
+    async def stop(self, run: Run) -> None:
+        """Cancel a job that is under way; its own task records what came of it."""
+        run.cancel_asked = True
+        if run.placed is not None:
+            await self._bench.cancel(run.placed.node, run.job.database, run.job.id)
+        elif run.task is not None:
+            run.task.cancel()
+
+    # ---- what must never happen ----
+
+    async def _guard(self, delivery: Delivery) -> None:
+        """Nothing that a single message does may end the scheduler or lose the message."""
+        try:
+            await self._conduct(delivery)
+        except QueueError as error:
+            # The broker hands it out again; by then the record, if there is one, is adopted.
+            log.warning("not settled", job=delivery.message_id, error=str(error))
+        except Exception:
+            log.exception("unexpected error while conducting a job", job=delivery.message_id, tenant=delivery.tenant)
+            await self._give_back(delivery)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        try:
+            if delivery.attempt > self.rules.max_deliveries:
+                await self._door.dead_letter(delivery, "scheduler.error")
+            else:
+                await self._door.retry(delivery, retry.backoff_s(delivery.attempt, random.random()), "scheduler.error")
+        except QueueError as error:
+            log.warning("not given back", job=delivery.message_id, error=str(error))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,226 @@
+"""The scheduler's door on RabbitMQ: `queues.door.Door` over one connection that comes back.
+
+Opened by the composition root with the service user's URL. Replies and acks share a channel without confirms, so that
+"publish the outcome, then ack" is one write and the broker's own order; what must not be lost (retries, dead letters,
+events) goes over a second channel and waits for its confirm. Judgement about messages is in `queues.message`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+
+from queues.consumer import QueueConsumer
+from queues.door import Delivery
+from queues.errors import BrokerAway, DoorClosed, NotConfirmed, Unroutable
+from queues.fence import queue_error
+from queues.message import Message, dead_letter, next_attempt, read_delivery, routing_key_of
+from queues.topology import DEAD, Limits, Topology, retry_delay, retry_name, topology
+from sandpool.fault import VENDOR_ERRORS, Fault, fault_of
+from sandpool.link import Lane, Link
+from sandpool.wire import CONTENT_TYPE, EVENTS_EXCHANGE
+
+_log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 60.0
+PUBLISH_TIMEOUT_S = 30.0
+RPC_TIMEOUT_S = 15.0
+UNHEARD_S = 1.0
+"""After an event that nobody listened to, how long to publish none: so much a new listener may miss."""
+
+OnDelivery = Callable[[Delivery], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Token:
+    consumer: QueueConsumer
+    consumer_tag: str
+    delivery_tag: int
+
+
+class AmqpDoor:
+    """One scheduler's connection to the broker; use it on one event loop."""
+
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
+        self._service = unquote(urlsplit(url).username or "guest")
+        self._topology = topology(limits)
+        self._wanted: dict[str, tuple[int, OnDelivery]] = {}
+        self._consumers: dict[str, QueueConsumer] = {}
+        self._unheard_until_s = 0.0
+        self._link: Link | None = None
+        self._url = url
+        self._closed = False
+
+    async def open(self) -> None:
+        self._link = Link(self._url, "sandpool door", self._prepare, self._consumers.clear)
+        try:
+            await self._link.open(OPEN_TIMEOUT_S)
+        except Fault as fault:
+            raise queue_error(fault) from fault
+
+    async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery) -> None:
+        self._wanted[queue] = (prefetch, on_delivery)
+        lane = self._require_link().current
+        if lane is None:
+            return  # the next lane starts with it
+        try:
+            await self._consume(lane, queue)
+        except VENDOR_ERRORS as error:
+            raise queue_error(fault_of(error)) from error
+
+    async def stop_consuming(self) -> None:
+        self._wanted.clear()
+        for consumer in list(self._consumers.values()):
+            try:
+                await consumer.set_prefetch(0)
+            except VENDOR_ERRORS as error:
+                _log.info("consumer ended with its connection: %s", fault_of(error).text)
+
+    async def ack(self, delivery: Delivery) -> None:
+        token: _Token = delivery.token
+        lane = token.consumer.lane
+        if lane.is_open:
+            token.consumer.settled(token.consumer_tag)
+            lane.ack(token.delivery_tag)
+
+    async def retry(self, delivery: Delivery, delay_s: float, code: str) -> None:
+        message = next_attempt(delivery, code, self._service)
+        exchange = retry_name(retry_delay(delay_s))
+        await self._move(delivery, exchange, routing_key_of(delivery.queue), message)
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        await self._move(delivery, DEAD, "", dead_letter(delivery, reason))
+
+    async def reply(self, delivery: Delivery, body: bytes) -> None:
+        lane = _lane_of(delivery)
+        if not delivery.reply_to or not lane.is_open:
+            return
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                # Transient and without user_id: a copy of what is recorded, and no word of ours that could be sent on.
+                await lane.post(delivery.reply_to, body, delivery.correlation_id)
+        except TimeoutError:
+            await _give_back(delivery.token)
+            raise NotConfirmed("the broker takes no messages: it is short of memory or disk") from None
+        except Fault as fault:
+            raise queue_error(fault) from fault
+
+    async def publish_event(self, routing_key: str, body: bytes) -> None:
+        now_s = time.monotonic()
+        if now_s < self._unheard_until_s:
+            return
+        try:
+            await self._publish(EVENTS_EXCHANGE, routing_key, Message(body))
+        except Unroutable:
+            self._unheard_until_s = now_s + UNHEARD_S
+
+    async def publish_outcome(self, delivery: Delivery, routing_key: str, body: bytes) -> None:
+        try:
+            await self.publish_event(routing_key, body)
+        except NotConfirmed as error:
+            # A listener whose queue is full must not hold up the work it only watches.
+            _log.warning("event %s refused: %s", routing_key, error)
+        await self.reply(delivery, body)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._wanted.clear()
+        if self._link is not None:
+            await self._link.close()
+
+    async def _prepare(self, lane: Lane) -> None:
+        """Runs on every new lane: declare, then take up consuming where the last lane left it."""
+        await declare(lane, self._topology)
+        self._consumers.clear()
+        for queue in list(self._wanted):
+            await self._consume(lane, queue)
+
+    async def _consume(self, lane: Lane, queue: str) -> None:
+        consumer = self._consumers.get(queue)
+        if consumer is None or consumer.lane is not lane:
+            consumer = self._consumers[queue] = QueueConsumer(lane, queue, self._on_message)
+        await consumer.set_prefetch(self._wanted[queue][0])
+
+    async def _on_message(self, consumer: QueueConsumer, consumer_tag: str, delivered: DeliveredMessage) -> None:
+        token = _Token(consumer, consumer_tag, delivered.delivery_tag or 0)
+        wanted = self._wanted.get(consumer.queue)
+        if wanted is None:  # was on its way while consuming stopped
+            await _give_back(token)
+            return
+        properties = delivered.header.properties
+        message = Message(
+            body=delivered.body,
+            message_id=properties.message_id or "",
+            user_id=properties.user_id or "",
+            reply_to=properties.reply_to or "",
+            correlation_id=properties.correlation_id or "",
+            headers=properties.headers or {},
+        )
+        wanted[1](read_delivery(message, consumer.queue, self._service, token))
+
+    async def _move(self, delivery: Delivery, exchange: str, routing_key: str, message: Message) -> None:
+        """Publish elsewhere, confirmed, then ack: twice is possible, lost is not."""
+        if not _lane_of(delivery).is_open:
+            return  # it comes again by itself
+        try:
+            await self._publish(exchange, routing_key, message)
+        except (NotConfirmed, Unroutable):
+            await _give_back(delivery.token)
+            raise
+        await self.ack(delivery)
+
+    async def _publish(self, exchange: str, routing_key: str, message: Message) -> None:
+        properties = Basic.Properties(
+            content_type=CONTENT_TYPE,
+            delivery_mode=2,
+            message_id=message.message_id or None,
+            user_id=message.user_id or None,
+            reply_to=message.reply_to or None,
+            correlation_id=message.correlation_id or None,
+            headers=dict(message.headers) or None,
+        )
+        link = self._require_link()
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                lane = await link.lane(PUBLISH_TIMEOUT_S)
+                await lane.confirm(exchange, routing_key, message.body, properties)
+        except TimeoutError:
+            raise NotConfirmed(f"no confirm from the broker within {PUBLISH_TIMEOUT_S:g} s") from None
+        except Fault as fault:
+            raise queue_error(fault, exchange, routing_key) from fault
+
+    def _require_link(self) -> Link:
+        if self._link is None or self._closed:
+            raise DoorClosed("the door is closed") if self._closed else BrokerAway("open the door first")
+        return self._link
+
+
+def _lane_of(delivery: Delivery) -> Lane:
+    token: _Token = delivery.token
+    return token.consumer.lane
+
+
+async def _give_back(token: _Token) -> None:
+    """Into its queue again, so that it is not held for ever by someone who does not settle it."""
+    try:
+        token.consumer.settled(token.consumer_tag)
+        await token.consumer.lane.incoming.basic_nack(token.delivery_tag, requeue=True, wait=False)
+    except VENDOR_ERRORS as error:
+        _log.info("delivery went back with its connection: %s", fault_of(error).text)
+
+
+async def declare(lane: Lane, wanted: Topology) -> None:
+    """Create what is missing of the topology. Raises vendor errors: another door's arguments close the channel."""
+    channel = lane.outgoing
+    for exchange in wanted.exchanges:
+        await channel.exchange_declare(exchange.name, exchange_type=exchange.kind, durable=True, timeout=RPC_TIMEOUT_S)
+    for queue in wanted.queues:
+        await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments), timeout=RPC_TIMEOUT_S)
+        await channel.queue_bind(queue.name, queue.exchange, queue.routing_key, timeout=RPC_TIMEOUT_S)

@@ -1,0 +1,164 @@
+"""What came of a job: its single recorded ending, with verdict, manifest, usage and error.
+
+The JSON of an `Outcome` is what lies at `<tenant>/<job>/manifest.json` in the job's volume: whoever creates that object
+first has recorded the ending. The same value, with small results inline, travels back to the caller. No I/O here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sandpool import errors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INLINE_LIMIT_BYTES = 64 * 1024
+"""Results up to this size (Arrow IPC stream) travel inside the outcome message."""
+
+
+class Ending(StrEnum):
+    """How an attempt, and at last the job, ended."""
+
+    Succeeded = "Succeeded"
+    Denied = "Denied"
+    Failed = "Failed"
+    TimedOut = "TimedOut"
+    OutOfMemory = "OutOfMemory"
+    OutputCapped = "OutputCapped"
+    Cancelled = "Cancelled"
+    Lost = "Lost"
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The policy's answer for one statement: allow (`sql` is the text that runs) or deny (`rule`, `reason`)."""
+
+    allowed: bool
+    rule: str = ""
+    """Dotted id of the rule that denied, for example `table.unlisted`; empty when allowed."""
+    reason: str = ""
+    """One sentence: what is refused and how to rephrase it."""
+    sql: str = ""
+    """The re-printed, perhaps rewritten statement; empty when denied."""
+    statement: str = ""
+    """Kind of the statement when allowed: `select`, `insert`, `update`, `delete` or `merge`."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an ending is not `Succeeded`, safe to show to the tenant."""
+
+    code: str
+    """Dotted id, for example `database.unavailable`."""
+    message: str
+    hint: str = ""
+    """What to do about it."""
+    sqlstate: str = ""
+    """PostgreSQL's five-character code where the database raised the error."""
+    retryable: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the job cost."""
+
+    wait_s: float = 0.0
+    """Seconds between submission and the start of this attempt."""
+    run_s: float = 0.0
+    """Seconds of this attempt, placement to data written."""
+    rows: int = 0
+    size_bytes: int = 0
+    """Bytes written to the volume as data."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One data file of a result."""
+
+    key: str
+    """Object key relative to the volume's root."""
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a result: its name, its Arrow type and the database's own name for the type."""
+
+    name: str
+    arrow_type: str
+    database_type: str
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The data of a result: Parquet parts in order, their columns and checksums."""
+
+    columns: tuple[Column, ...] = ()
+    parts: tuple[Part, ...] = ()
+    rows: int = 0
+    size_bytes: int = 0
+    partial: bool = False
+    """True when a limit ended the result early: the rows here are right, but not all."""
+    rows_affected: int | None = None
+    """Rows inserted, updated, deleted or merged; None for a read."""
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The job's single recorded ending."""
+
+    job_id: str
+    tenant: str
+    ending: Ending
+    digest: str
+    """SHA-256 of the work (`sandpool.job.digest`): a later submission of this id must match it."""
+    volume: str
+    """Registered name of the volume that holds this record and its data."""
+    volume_url: str = ""
+    """Root of that volume, for example `file:///srv/sandpool` or `s3://bucket/prefix`; never a credential."""
+    attempt: int = 1
+    """Number of the attempt that ended the job, from 1."""
+    verdict: Verdict | None = None
+    error: ErrorInfo | None = None
+    usage: Usage = Usage()
+    manifest: Manifest = Manifest()
+    labels: dict[str, str] = {}
+    ended_at: datetime
+    retain_until: datetime | None = None
+    """Moment after which the sweeper may remove data and record; None: kept."""
+    inline: bytes = b""
+    """The whole result as an Arrow IPC stream when it is small; never part of the stored record."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ending is Ending.Succeeded
+
+    def raise_for_ending(self) -> Outcome:
+        """This outcome when it `Succeeded`; else raises the JobError of its ending."""
+        if not self.succeeded:
+            raise _ERROR_OF[self.ending](self)
+        return self
+
+    def table(self, *, allow_partial: bool = False) -> pa.Table:
+        """The result as one Arrow table: from the message when small, else from the volume.
+
+        Object-store credentials come from the process environment, as obstore reads them.
+        Raises JobError unless the job `Succeeded` (or is `OutputCapped` and `allow_partial`), ResultUnavailable when
+        the data cannot be read or does not match its checksum. Needs `sandpool[arrow]`.
+        """
+        if not (allow_partial and self.ending is Ending.OutputCapped):
+            self.raise_for_ending()
+        from sandpool.results import read_table  # pyarrow costs 150 ms and is an extra
+
+        return read_table(self)
+
+
+_ERROR_OF: dict[Ending, type[errors.JobError]] = {
+    Ending.Denied: errors.JobDenied,
+    Ending.Failed: errors.JobFailed,
+    Ending.TimedOut: errors.JobTimedOut,
+    Ending.OutOfMemory: errors.JobOutOfMemory,
+    Ending.OutputCapped: errors.JobOutputCapped,
+    Ending.Cancelled: errors.JobCancelled,
+    Ending.Lost: errors.JobLost,
+}

@@ -1,0 +1,161 @@
+"""The messages on the broker: versioned JSON envelopes, and the names that both sides must agree on.
+
+    {"v": 1, "kind": "sql", "job": {...}}               a job            exchange sandpool.jobs,    key sql.batch
+    {"v": 1, "kind": "outcome", "body": {...}}          an outcome       the caller's reply queue; exchange sandpool.events
+    {"v": 1, "kind": "control", "body": {...}}          a control call   exchange sandpool.control, key control
+    {"v": 1, "kind": "status", "body": {...}}           its answer       the caller's reply queue
+
+Strict both ways: an unknown version, kind or field is an error that says so, never a guess. Golden files of every
+version lie in tests/unit/golden. docs/message-format.md is the prose. No I/O here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from sandpool.errors import InvalidEnvelope, InvalidJob
+from sandpool.job import KINDS, Job, check_job_id, kind_of
+from sandpool.outcome import Outcome
+
+VERSION = 1
+MAX_ENVELOPE_BYTES = 1024 * 1024
+CONTENT_TYPE = "application/vnd.sandpool+json"
+
+JOBS_EXCHANGE = "sandpool.jobs"
+EVENTS_EXCHANGE = "sandpool.events"
+CONTROL_EXCHANGE = "sandpool.control"
+CONTROL_KEY = "control"
+REPLY_PREFIX = "sandpool.reply."
+"""A reply queue is `sandpool.reply.<tenant>.<random>`: broker permissions and the scheduler both check the tenant."""
+
+
+class ControlCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What a client asks about one of its own jobs. `volume` is where the job's outcome is recorded."""
+
+    action: Literal["cancel", "status"]
+    job_id: str
+    volume: str = "results"
+    digest: str = ""
+    """Digest of the job where the caller knows it, so that a cancelled id is bound to its work."""
+
+    def __post_init__(self) -> None:
+        check_job_id(self.job_id)
+
+
+class JobStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Answer to a `status` call: `running` here, `ended` (with the outcome), or `unknown`: queued or never seen."""
+
+    job_id: str
+    state: Literal["running", "ended", "unknown"]
+    outcome: Outcome | None = None
+
+
+class _Head(msgspec.Struct, frozen=True):
+    v: int
+    kind: str
+
+
+class _JobEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    v: int
+    kind: str
+    job: msgspec.Raw
+
+
+class _BodyEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    v: int
+    kind: str
+    body: msgspec.Raw
+
+
+_head = msgspec.json.Decoder(_Head)
+_job_envelope = msgspec.json.Decoder(_JobEnvelope)
+_body_envelope = msgspec.json.Decoder(_BodyEnvelope)
+_job_bodies: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in KINDS.items()}
+_bodies: dict[str, msgspec.json.Decoder[Any]] = {
+    "outcome": msgspec.json.Decoder(Outcome),
+    "control": msgspec.json.Decoder(ControlCall),
+    "status": msgspec.json.Decoder(JobStatus),
+}
+_encoder = msgspec.json.Encoder()
+
+
+def job_routing_key(job: Job) -> str:
+    """`<need>.<priority>`: a `sql` job needs a pool, whatever else it is."""
+    return f"{kind_of(job)}.{job.priority}"
+
+
+def encode_job(job: Job) -> bytes:
+    """The envelope of a job. Raises InvalidEnvelope(`oversized`) above MAX_ENVELOPE_BYTES."""
+    data = _encoder.encode({"v": VERSION, "kind": kind_of(job), "job": job})
+    if len(data) > MAX_ENVELOPE_BYTES:
+        message = f"job of {len(data)} bytes; at most {MAX_ENVELOPE_BYTES}: put its text or parameters in a volume"
+        raise InvalidEnvelope("oversized", message)
+    return data
+
+
+def decode_job(data: bytes) -> Job:
+    """The job in an envelope. Raises InvalidEnvelope with the reason in `code`."""
+    kind = _check_head(data, known=tuple(_job_bodies))
+    try:
+        job: Job = _job_bodies[kind].decode(_job_envelope.decode(data).job)
+    except (msgspec.DecodeError, InvalidJob, RecursionError) as error:
+        raise InvalidEnvelope("field", f"{kind} job: {error}") from error
+    return job
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """The message that carries an outcome, inline data included."""
+    return _encoder.encode({"v": VERSION, "kind": "outcome", "body": outcome})
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """Inverse of encode_outcome. Raises InvalidEnvelope."""
+    return _decode_body(data, "outcome", limit_bytes=4 * MAX_ENVELOPE_BYTES)
+
+
+def encode_record(outcome: Outcome) -> bytes:
+    """The manifest object: the outcome without inline data."""
+    return _encoder.encode({"v": VERSION, "kind": "outcome", "body": msgspec.structs.replace(outcome, inline=b"")})
+
+
+def encode_control(call: ControlCall) -> bytes:
+    return _encoder.encode({"v": VERSION, "kind": "control", "body": call})
+
+
+def decode_control(data: bytes) -> ControlCall:
+    """Raises InvalidEnvelope."""
+    return _decode_body(data, "control")
+
+
+def encode_status(status: JobStatus) -> bytes:
+    return _encoder.encode({"v": VERSION, "kind": "status", "body": status})
+
+
+def decode_reply(data: bytes) -> Outcome | JobStatus:
+    """What can arrive on a reply queue. Raises InvalidEnvelope."""
+    kind = _check_head(data, known=("outcome", "status"), limit_bytes=4 * MAX_ENVELOPE_BYTES)
+    return _decode_body(data, kind, limit_bytes=4 * MAX_ENVELOPE_BYTES)
+
+
+def _decode_body(data: bytes, kind: str, limit_bytes: int = MAX_ENVELOPE_BYTES) -> Any:
+    _check_head(data, known=(kind,), limit_bytes=limit_bytes)
+    try:
+        return _bodies[kind].decode(_body_envelope.decode(data).body)
+    except (msgspec.DecodeError, InvalidJob, RecursionError) as error:
+        raise InvalidEnvelope("field", f"{kind}: {error}") from error
+
+
+def _check_head(data: bytes, known: tuple[str, ...], limit_bytes: int = MAX_ENVELOPE_BYTES) -> str:
+    if len(data) > limit_bytes:
+        raise InvalidEnvelope("oversized", f"message of {len(data)} bytes; at most {limit_bytes}")
+    try:
+        head = _head.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEnvelope("malformed", f"no Sandpool envelope: {error}") from error
+    if head.v != VERSION:
+        raise InvalidEnvelope("version", f"envelope version {head.v}; this release speaks version {VERSION}")
+    if head.kind not in known:
+        raise InvalidEnvelope("kind", f"kind {head.kind[:80]!r}; known here: {', '.join(known)}")
+    return head.kind

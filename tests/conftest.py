@@ -1,0 +1,80 @@
+"""Real servers and guards for every test. Read by pytest; imported by nobody.
+
+A server that cannot be started fails the tests which need it, here and in CI: it never skips them. Under pytest-xdist
+each worker process has servers of its own, so that a test may restart or kill them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import settings
+
+from cluster.local.flights import load_flights
+from cluster.local.postgres import PostgresServer, start_postgres
+from cluster.local.rabbitmq import RabbitNode, start_rabbitmq
+from workers.volumes.spec import VolumeSpec
+
+# No deadlines: on a busy machine they fail tests that are right. `make check` looks at fewer examples than `make test`.
+settings.register_profile("default", deadline=None)
+settings.register_profile("check", deadline=None, max_examples=40)
+settings.load_profile("default")
+
+OUR_PACKAGES = ("cluster", "workers", "queues", "sandpool")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """A private RabbitMQ node, running. A test that stops it starts it again before it ends."""
+    node = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq") / "node", temporary=True)
+    yield node
+    node.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A private PostgreSQL server, running. A test that stops it starts it again before it ends."""
+    server = start_postgres(tmp_path_factory.mktemp("postgres") / "server", durable=False, temporary=True)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def flights_dsn(postgres: PostgresServer) -> str:
+    """DSN (superuser) of a database with the real flights data. Shared: change nothing in it."""
+    dsn = postgres.create_database("flights")
+    load_flights(dsn)
+    return dsn
+
+
+@pytest.fixture
+def tmp_volume(tmp_path: Path) -> VolumeSpec:
+    """The description of an empty file volume."""
+    root = tmp_path / "volume"
+    root.mkdir()
+    return VolumeSpec(name="results", url=root.as_uri())
+
+
+@pytest.fixture(scope="session")
+def _blocking_guard() -> BlockBuster:
+    """`cluster.local` blocks by design and tests may call it; our other code may not call even that on a loop."""
+    return BlockBuster(OUR_PACKAGES, excluded_modules=["cluster.local"])
+
+
+@pytest.fixture(autouse=True)
+def event_loop_is_never_blocked(request: pytest.FixtureRequest, _blocking_guard: BlockBuster) -> Iterator[None]:
+    """A blocking call made by our own code on the event loop of an async test raises BlockingError.
+
+    A test which must block on purpose says so: `@pytest.mark.may_block("why")`.
+    """
+    function = getattr(request.node, "function", None)
+    if not inspect.iscoroutinefunction(function) or request.node.get_closest_marker("may_block"):
+        yield
+        return
+    _blocking_guard.activate()
+    yield
+    _blocking_guard.deactivate()

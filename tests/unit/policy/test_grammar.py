@@ -1,0 +1,31 @@
+"""libpg_query's printer is the inverse of its parser for everything that the corpora hold."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support import policy_corpus as corpus
+
+from workers.sql.policy.postgres.grammar import parse, print_tree
+from workers.sql.policy.prescan import scan
+from workers.sql.policy.rules import Denied
+
+
+def test_printing_and_parsing_again_gives_the_same_tree() -> None:
+    for text in corpus.honest("postgres"):
+        (statement,) = parse(text)
+        assert parse(print_tree(statement)) == [statement], text
+
+
+def test_a_string_that_looks_like_a_position_is_kept() -> None:
+    (statement,) = parse("""SELECT 'x"location":7,"location":8'""")
+    assert '"location":7,"location":8' in print_tree(statement)
+
+
+@pytest.mark.parametrize("text", ["SELECT " + "(" * 65 + "1" + ")" * 65, "SELECT [[" + "(" * 63, "x" * 65_537])
+def test_the_scan_refuses_what_no_parser_should_see(text: str) -> None:
+    with pytest.raises(Denied):
+        scan(text, "postgres")
+
+
+def test_brackets_in_quotes_and_comments_do_not_count() -> None:
+    scan("SELECT '" + "(" * 500 + "', $$" + "(" * 500 + "$$ /* " + "(" * 500 + " */ -- " + "(" * 500, "postgres")

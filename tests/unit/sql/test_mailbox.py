@@ -1,0 +1,116 @@
+"""The mailbox runs what it takes once, loses nothing with a lost reply, and holds no more than its bound."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sandpool.outcome import Ending
+from workers.attempt import Attempt, Statement
+from workers.mailbox import Mailbox, decode_attempt, encode_statement
+
+
+def job(number: int, tenant: str = "a") -> bytes:
+    return encode_statement(
+        Statement(
+            tenant=tenant,
+            job_id=f"job-{number}",
+            attempt_id="1-x",
+            digest="d",
+            sql="SELECT 1",
+            params=(1, "x", None),
+            timeout_s=1.0,
+            max_rows=1,
+            max_bytes=1,
+            volume="results",
+        )
+    )
+
+
+class Work:
+    """Ends a statement when told to."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.gate = asyncio.Event()
+
+    async def run(self, statement: Statement) -> Attempt:
+        self.started.append(statement.job_id)
+        await self.gate.wait()
+        return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=Ending.Succeeded)
+
+
+def ids(letters: list[bytes]) -> list[str]:
+    return [decode_attempt(letter).job_id for letter in letters]
+
+
+async def test_collect_waits_for_the_first_ending_and_takes_all_that_are_there() -> None:
+    work = Work()
+    box = Mailbox(work.run)
+    box.submit([job(1), job(2), job(3)])
+    waiting = asyncio.create_task(box.collect(5.0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    work.gate.set()
+    epoch, letters = await waiting
+    assert epoch == box.epoch
+    assert set(ids(letters)) <= {"job-1", "job-2", "job-3"}
+    while len(letters) < 3:
+        letters += (await box.collect(5.0))[1]
+    assert sorted(ids(letters)) == ["job-1", "job-2", "job-3"]
+
+
+async def test_a_collect_with_nothing_to_tell_ends_at_its_timeout() -> None:
+    box = Mailbox(Work().run)
+    assert await box.collect(0.01) == (box.epoch, [])
+
+
+async def test_a_lost_reply_comes_again_until_it_is_acknowledged() -> None:
+    work = Work()
+    work.gate.set()
+    box = Mailbox(work.run)
+    box.submit([job(1), job(2)])
+    await asyncio.sleep(0.01)
+    _, lost = await box.collect(1.0, 0)
+    _, again = await box.collect(1.0, 0)
+    assert ids(lost) == ids(again) == ["job-1", "job-2"]
+    _, rest = await box.collect(1.0, 1)
+    assert ids(rest) == ["job-2"]
+    assert await box.collect(0.01, 2) == (box.epoch, [])
+    assert box.uncollected == 0
+
+
+async def test_a_repeated_submit_starts_nothing_twice() -> None:
+    work = Work()
+    box = Mailbox(work.run)
+    box.submit([job(1)])
+    box.submit([job(1), job(1, tenant="b")])
+    await asyncio.sleep(0.01)
+    work.gate.set()
+    await asyncio.sleep(0.01)
+    box.submit([job(1)])
+    await asyncio.sleep(0.01)
+    assert work.started == ["job-1", "job-1"]
+
+
+async def test_above_its_bound_it_refuses_as_retryable() -> None:
+    work = Work()
+    box = Mailbox(work.run, max_held=2)
+    box.submit([job(1), job(2), job(3)])
+    _, letters = await box.collect(1.0)
+    attempt = decode_attempt(letters[0])
+    assert attempt.job_id == "job-3"
+    assert attempt.error is not None
+    assert attempt.error.code == "pool.closed"
+    assert attempt.error.retryable
+    assert box.running == 2
+    work.gate.set()
+
+
+async def test_stopping_ends_every_statement_with_an_answer() -> None:
+    box = Mailbox(Work().run)
+    box.submit([job(1), job(2)])
+    await asyncio.sleep(0)
+    assert await box.stop(1.0) is True
+    _, letters = await box.collect(1.0)
+    assert all(decode_attempt(letter).error for letter in letters)
+    assert box.running == 0

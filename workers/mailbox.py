@@ -1,0 +1,131 @@
+"""Statements in, attempts out, so that neither side ever waits for a single job and a lost reply loses nothing.
+
+The plain class behind `workers.actors.PoolActor`. A caller submits many statements in one call and asks, in another call
+that may wait, for everything that has ended since. Attempts count up from 1 in the order of their endings; a `collect`
+that says how many the caller has got lets the mailbox forget those, not before. Bounded: statements above the limit are refused as retryable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+
+import msgspec
+
+from sandpool.outcome import Ending
+from workers.attempt import Attempt, Statement
+from workers.errors import PoolClosed
+
+MAX_HELD = 2_000
+"""Most statements running or ended but not collected; each may hold a small result (64 KiB)."""
+MAX_COLLECTED = 256
+"""Most attempts in one reply."""
+
+_encoder = msgspec.msgpack.Encoder()
+_statements = msgspec.msgpack.Decoder(Statement)
+_attempts = msgspec.msgpack.Decoder(Attempt)
+
+
+def encode_statement(statement: Statement) -> bytes:
+    """A statement as `Mailbox.submit` takes it."""
+    return _encoder.encode(statement)
+
+
+def decode_attempt(data: bytes) -> Attempt:
+    """An attempt as `Mailbox.collect` gives it."""
+    return _attempts.decode(data)
+
+
+class Mailbox:
+    """Runs what is submitted by `run`, which never raises, and keeps the endings until they are collected."""
+
+    def __init__(self, run: Callable[[Statement], Awaitable[Attempt]], *, max_held: int = MAX_HELD) -> None:
+        self._run = run
+        self._max_held = max_held
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ended: deque[tuple[int, str, bytes]] = deque()
+        self._ended_ids: set[str] = set()
+        self._number = 0
+        self._sent = 0
+        self.epoch = secrets.token_hex(8)
+        """Another one after a restart: what ran or waited here before is gone."""
+        self._news = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def uncollected(self) -> int:
+        return len(self._ended)
+
+    def submit(self, statements: Sequence[bytes]) -> None:
+        """Start these. One that is known already (a repeated call) is not started again."""
+        for data in statements:
+            statement = _statements.decode(data)
+            name = f"{statement.tenant}/{statement.job_id}/{statement.attempt_id}"
+            if name in self._tasks or name in self._ended_ids:
+                continue
+            if len(self._tasks) + len(self._ended) >= self._max_held:
+                # Not held back here: whoever submitted has other pools to ask and a queue to leave it in.
+                busy = PoolClosed("the pool holds as many statements as it can", hint="submit again later")
+                self._end(name, _failed(statement, busy))
+            else:
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._serve(name, statement))
+
+    async def collect(
+        self, timeout_s: float, received: int | None = None, linger_s: float = 0.0
+    ) -> tuple[str, list[bytes]]:
+        """(epoch, attempts that ended, oldest first), waiting at most `timeout_s` for the first one.
+
+        `received` is how many attempts the caller has got of this epoch: those are forgotten here, the others come
+        again. None says "everything that was ever sent", which loses what a lost reply carried. A busy caller lets the
+        reply `linger_s` after the first attempt, so that several share the price of one call.
+        """
+        seen = self._sent if received is None else received
+        while self._ended and self._ended[0][0] <= seen:
+            self._ended_ids.discard(self._ended.popleft()[1])
+        if not self._ended:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return self.epoch, []
+        if linger_s and len(self._tasks) > 1:
+            await asyncio.sleep(linger_s)
+        reply = list(islice(self._ended, MAX_COLLECTED))
+        if reply:
+            self._sent = max(self._sent, reply[-1][0])
+        return self.epoch, [data for _, _, data in reply]
+
+    async def stop(self, timeout_s: float) -> bool:
+        """Cancel what runs; True when all of it has ended in time."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=timeout_s)
+            return not unfinished
+        return True
+
+    async def _serve(self, name: str, statement: Statement) -> None:
+        attempt = _failed(statement, PoolClosed("the pool was closed while the statement ran"))
+        try:
+            attempt = await self._run(statement)
+        finally:
+            del self._tasks[name]
+            self._end(name, attempt)
+
+    def _end(self, name: str, attempt: Attempt) -> None:
+        self._number += 1
+        self._ended.append((self._number, name, _encoder.encode(attempt)))
+        self._ended_ids.add(name)
+        self._news.set()
+
+
+def _failed(statement: Statement, error: PoolClosed) -> Attempt:
+    return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=Ending.Failed, error=error.info())

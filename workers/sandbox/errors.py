@@ -1,0 +1,110 @@
+"""Every way in which a sandbox can go wrong on its host. What the code *inside* does wrong is an ending, not an error.
+
+    SandboxError (a WorkerError)
+    ├── SandboxingUnavailable              this machine cannot run sandboxes; the message says what to do
+    │   ├── RunscMissing                   runsc is not installed
+    │   ├── RunscUnsuitable                runsc is too old, or answers something else than its version
+    │   └── NotPermitted                   not root, or the cgroups cannot be written
+    ├── SpecInvalid                        a limit, mount, command or name that no sandbox can have
+    ├── UnknownSandbox                     no sandbox of this id (any more)
+    ├── RunscFailed               (retry)  runsc ended with an error; `detail` is what it said
+    ├── RunscHung                 (retry)  runsc did not end within its deadline and was killed
+    ├── ReaperLost                (retry)  the process that owns the sandboxes of this host is gone
+    └── SnapshotError
+        ├── CheckpointRefused              the sandbox holds something that cannot be saved (a host connection)
+        ├── SnapshotSpaceExhausted (retry) no room on disk; nothing was written and the sandbox goes on
+        └── SnapshotUnusable               made by another runsc or for another CPU, or damaged: rebuild it
+
+Messages may reach a tenant: no host paths, no host names. `detail` is for the operator's log.
+"""
+
+from __future__ import annotations
+
+from workers.errors import WorkerError
+
+
+class SandboxError(WorkerError):
+    """Root. `detail` is what the host's own programs said: for logs, never for tenants."""
+
+    code = "sandbox.failed"
+
+    def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.detail = detail
+
+
+class SandboxingUnavailable(SandboxError):
+    code = "sandbox.unavailable"
+
+
+class RunscMissing(SandboxingUnavailable):
+    code = "sandbox.runsc_missing"
+
+
+class RunscUnsuitable(SandboxingUnavailable):
+    code = "sandbox.runsc_version"
+
+
+class NotPermitted(SandboxingUnavailable):
+    code = "sandbox.permission"
+
+
+class SpecInvalid(SandboxError):
+    """`field` names the culprit."""
+
+    code = "sandbox.spec"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class UnknownSandbox(SandboxError):
+    code = "sandbox.unknown"
+
+
+class RunscFailed(SandboxError):
+    """`command` is runsc's verb, `exit_code` what it ended with."""
+
+    code = "sandbox.runsc_failed"
+    retry = True
+
+    def __init__(self, command: str, exit_code: int, detail: str) -> None:
+        super().__init__(f"the sandbox host failed to {command} the sandbox", detail=detail)
+        self.command = command
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return f"{self.message} (exit {self.exit_code}): {self.detail}"
+
+
+class RunscHung(SandboxError):
+    code = "sandbox.runsc_hung"
+    retry = True
+
+    def __init__(self, command: str, timeout_s: float, detail: str = "") -> None:
+        super().__init__(f"the sandbox host did not {command} the sandbox within {timeout_s:g} s", detail=detail)
+        self.command = command
+        self.timeout_s = timeout_s
+
+
+class ReaperLost(SandboxError):
+    code = "sandbox.reaper_lost"
+    retry = True
+
+
+class SnapshotError(SandboxError):
+    code = "snapshot.failed"
+
+
+class CheckpointRefused(SnapshotError):
+    code = "snapshot.refused"
+
+
+class SnapshotSpaceExhausted(SnapshotError):
+    code = "snapshot.space"
+    retry = True
+
+
+class SnapshotUnusable(SnapshotError):
+    code = "snapshot.unusable"

@@ -1,0 +1,332 @@
+"""All sandboxes of one folder on one machine: created, restored, snapshotted, destroyed; nothing of them ever left
+behind.
+
+Called by the host, which decides when and for whom. Each sandbox has a folder of its own (config.json, its process
+files) below `<folder>/run`, runsc's state lies in `<folder>/state`, snapshots in `<folder>/snapshots`. A lock makes
+sure that one folder has one owner; what an earlier owner left is removed on `open`. It never talks to what runs
+inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.sandbox.bundle import Bind, Command, build_process, build_spec, check_sandbox_id
+from workers.sandbox.cgroup import Cgroups, CgroupUsage
+from workers.sandbox.errors import (
+    RunscFailed,
+    RunscHung,
+    SandboxError,
+    SandboxingUnavailable,
+    SnapshotUnusable,
+    SpecInvalid,
+    UnknownSandbox,
+)
+from workers.sandbox.image import Image
+from workers.sandbox.invocation import Finished, Launch, RunscSpec
+from workers.sandbox.limits import Limits
+from workers.sandbox.runsc import Runsc
+from workers.sandbox.snapshot import Snapshot, SnapshotKey, SnapshotShelf, cpu_kind
+
+Stdio = tuple[int | None, int | None, int | None]
+"""Descriptors for the first process of a sandbox; None: /dev/null. See `invocation.Launch`."""
+NO_STDIO: Stdio = (None, None, None)
+CPUINFO = Path("/proc/cpuinfo")
+GONE_TIMEOUT_S = 2.0
+IDLE = Command(argv=("/bin/sh", "-c", "while :; do sleep 3600; done"))
+"""A first process for sandboxes that only serve `execute`."""
+
+
+def new_sandbox_id() -> str:
+    """80 random bits: nobody guesses another tenant's sandbox."""
+    return f"sb-{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """One sandbox that exists."""
+
+    id: str
+    image: Image
+    limits: Limits
+    mounts: tuple[Bind, ...]
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What is known of a sandbox that is gone. `code` is None where it was ended by `destroy`."""
+
+    id: str
+    code: int | None
+    usage: CgroupUsage
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.usage.oom_kills > 0
+
+
+class Sandboxes:
+    def __init__(self, folder: Path, *, name: str = "local", spec: RunscSpec | None = None) -> None:
+        """`folder`: absolute and short (sockets lie below it). `name` keeps the cgroups of several hosts apart."""
+        self.folder = folder
+        self.runsc = Runsc(spec or RunscSpec(folder=folder / "state"))
+        self.cgroups = Cgroups(name)
+        self.snapshots = SnapshotShelf(folder / "snapshots")
+        self._run = folder / "run"
+        self._lock = -1
+        self._alive: dict[str, Sandbox] = {}
+        self._cpu = ""
+
+    async def open(self) -> list[str]:
+        """Start; the ids of sandboxes that an earlier owner left and that are destroyed now."""
+        self._lock = await asyncio.to_thread(self._take_folder)
+        try:
+            await asyncio.to_thread(self.cgroups.check)
+            await self.runsc.start()
+            await asyncio.to_thread(self.snapshots.sweep)
+            return await self.reconcile()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End every sandbox and let go of the folder. Snapshots stay."""
+        for sandbox_id in list(self._alive):
+            with contextlib.suppress(SandboxError):
+                await self.destroy(sandbox_id)
+        await self.runsc.close()
+        await asyncio.to_thread(self.cgroups.close)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def ids(self) -> set[str]:
+        return set(self._alive)
+
+    async def create(
+        self,
+        image: Image,
+        limits: Limits,
+        command: Command = IDLE,
+        *,
+        mounts: Iterable[Bind] = (),
+        stdio: Stdio = NO_STDIO,
+        sandbox_id: str | None = None,
+    ) -> Sandbox:
+        """A new sandbox, its command running.
+
+        Raises SpecInvalid, RunscFailed, RunscHung; then nothing of it is left.
+        """
+        sandbox = self._describe(image, limits, mounts, sandbox_id)
+        spec = build_spec(image, limits, command, sandbox.mounts, self.cgroups.place(sandbox.id))
+        await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
+        async with self._undone_on_error(sandbox):
+            await self.runsc.run(sandbox.id, _launch(sandbox, stdio))
+        return sandbox
+
+    async def restore(
+        self,
+        snapshot: Snapshot,
+        image: Image,
+        *,
+        limits: Limits | None = None,
+        mounts: Iterable[Bind] = (),
+        stdio: Stdio = NO_STDIO,
+        sandbox_id: str | None = None,
+    ) -> Sandbox:
+        """A new sandbox that goes on where the snapshot was taken; as many from one snapshot as wanted.
+
+        `limits` None: those of the snapshot. Other limits hold for memory, CPU and host processes only: sizes of file
+        systems and resource limits inside are part of what was saved. Raises SnapshotUnusable, RunscFailed, RunscHung.
+        """
+        differences = snapshot.meta.key.differs_in(await self.key(image))
+        if differences:
+            raise SnapshotUnusable(
+                f"the snapshot was made for another {' and '.join(differences)}", hint="make a new one"
+            )
+        limits = limits or Limits.from_dict(dict(snapshot.meta.limits))
+        sandbox = self._describe(image, limits, mounts, sandbox_id)
+        missing = set(snapshot.meta.mounts) - {bind.target for bind in sandbox.mounts}
+        if missing:
+            raise SpecInvalid("mounts", f"the snapshot had something mounted at {', '.join(sorted(missing))}")
+        spec = build_spec(image, limits, IDLE, sandbox.mounts, self.cgroups.place(sandbox.id))
+        await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
+        async with self._undone_on_error(sandbox):
+            await self.runsc.restore(sandbox.id, _launch(sandbox, stdio), snapshot.folder)
+        return sandbox
+
+    async def fork(self, snapshot: Snapshot, image: Image, mounts: Sequence[Iterable[Bind]]) -> list[Sandbox]:
+        """One new sandbox per entry of `mounts`, all from one snapshot; all of them or, on an error, none."""
+        made = await asyncio.gather(
+            *(self.restore(snapshot, image, mounts=own) for own in mounts), return_exceptions=True
+        )
+        failures = [error for error in made if isinstance(error, BaseException)]
+        sandboxes = [sandbox for sandbox in made if isinstance(sandbox, Sandbox)]
+        if failures:
+            await asyncio.gather(*(self.destroy(sandbox.id) for sandbox in sandboxes), return_exceptions=True)
+            raise failures[0]
+        return sandboxes
+
+    async def snapshot(self, sandbox_id: str, name: str, *, leave_running: bool = True) -> Snapshot:
+        """Save the sandbox under `name`. Without `leave_running` it is destroyed once it is saved (that is a pause).
+
+        Raises SnapshotSpaceExhausted and CheckpointRefused; the sandbox goes on then.
+        """
+        sandbox = self._find(sandbox_id)
+        key = await self.key(sandbox.image)
+        needed_bytes = (await asyncio.to_thread(self.cgroups.usage, sandbox_id)).memory_bytes
+        draft = await asyncio.to_thread(self.snapshots.draft, needed_bytes)
+        try:
+            # Always left running at first: a checkpoint that cannot be finished must not cost the sandbox.
+            await self.runsc.checkpoint(sandbox_id, draft, leave_running=True)
+            mounts = tuple(bind.target for bind in sandbox.mounts)
+            limits = sandbox.limits.as_dict()
+            kept = await asyncio.to_thread(self.snapshots.keep, draft, name, key=key, limits=limits, mounts=mounts)
+        finally:
+            await asyncio.to_thread(self.snapshots.discard, draft)
+        if not leave_running:
+            await self.destroy(sandbox_id)
+        return kept
+
+    async def execute(
+        self, sandbox_id: str, command: Command, *, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> Finished:
+        """Run one more command inside until it ends; its output together at most the limits' `output_bytes`."""
+        sandbox = self._find(sandbox_id)
+        process = sandbox.folder / f"process-{secrets.token_hex(6)}.json"
+        content = json.dumps(build_process(sandbox.image, sandbox.limits, command)).encode()
+        await asyncio.to_thread(process.write_bytes, content)
+        limits = sandbox.limits
+        try:
+            wall_s = min(timeout_s or limits.wall_s, limits.wall_s)
+            return await self.runsc.execute(
+                sandbox_id, process, stdin=stdin, timeout_s=wall_s, output_bytes=limits.output_bytes
+            )
+        finally:
+            await asyncio.to_thread(_remove, process, process.with_suffix(".pid"))
+
+    async def wait(self, sandbox_id: str, timeout_s: float) -> int:
+        """Exit code of the sandbox's first process once it has ended by itself. TimeoutError when it is late."""
+        self._find(sandbox_id)
+        return await self.runsc.wait(sandbox_id, timeout_s)
+
+    async def usage(self, sandbox_id: str) -> CgroupUsage:
+        """What it has used so far."""
+        return await asyncio.to_thread(self.cgroups.usage, sandbox_id)
+
+    async def destroy(self, sandbox_id: str) -> Ended:
+        """End it, whatever it does. Returns when no process, cgroup, mount or file of it is left."""
+        check_sandbox_id(sandbox_id)
+        self._alive.pop(sandbox_id, None)
+        code = self.runsc.exit_code(sandbox_id)
+        usage = await asyncio.to_thread(self._kill, sandbox_id)
+        with contextlib.suppress(TimeoutError, UnknownSandbox):
+            await self.runsc.wait(sandbox_id, GONE_TIMEOUT_S)
+        await asyncio.to_thread(self.cgroups.wait_empty, sandbox_id)  # the gofer ends a moment after the sentry
+        try:
+            await self.runsc.delete(sandbox_id)
+        except UnknownSandbox:
+            pass  # runsc never made it, or lost its state: what is left of it goes below
+        except (RunscFailed, RunscHung):
+            # A process that cannot be killed softly: kill the whole group, then runsc has nothing left to wait for.
+            await asyncio.to_thread(self.cgroups.clear, sandbox_id)
+            with contextlib.suppress(RunscFailed, RunscHung, UnknownSandbox):
+                await self.runsc.delete(sandbox_id)
+        await asyncio.to_thread(self._clear, sandbox_id)
+        return Ended(id=sandbox_id, code=code, usage=usage)
+
+    async def reconcile(self) -> list[str]:
+        """Destroy every sandbox that is on disk, in runsc's state or in a cgroup, but not ours; their ids."""
+        found = {state.sandbox_id for state in await self.runsc.list_states()}
+        found |= await asyncio.to_thread(
+            lambda: self.cgroups.leftovers() | {entry.name for entry in self._run.iterdir()}
+        )
+        orphans = sorted(found - self.ids())
+        for sandbox_id in orphans:
+            await self.destroy(sandbox_id)
+        return orphans
+
+    async def key(self, image: Image) -> SnapshotKey:
+        """Where snapshots of this image taken on this machine can be restored."""
+        if not self._cpu:
+            self._cpu = cpu_kind(await asyncio.to_thread(CPUINFO.read_text))
+        return SnapshotKey(image=image.digest, runsc=self.runsc.version, platform=self.runsc.platform, cpu=self._cpu)
+
+    def _describe(self, image: Image, limits: Limits, mounts: Iterable[Bind], sandbox_id: str | None) -> Sandbox:
+        sandbox_id = sandbox_id or new_sandbox_id()
+        check_sandbox_id(sandbox_id)
+        if sandbox_id in self._alive:
+            raise SpecInvalid("id", f"there is a sandbox {sandbox_id} already")
+        return Sandbox(id=sandbox_id, image=image, limits=limits, mounts=tuple(mounts), folder=self._run / sandbox_id)
+
+    def _find(self, sandbox_id: str) -> Sandbox:
+        if sandbox_id not in self._alive:
+            raise UnknownSandbox(f"no sandbox {sandbox_id} on this host")
+        return self._alive[sandbox_id]
+
+    @contextlib.asynccontextmanager
+    async def _undone_on_error(self, sandbox: Sandbox) -> AsyncIterator[None]:
+        """Ours from before it exists, so that `reconcile` leaves it alone.
+
+        Destroyed when the body fails or is cancelled.
+        """
+        self._alive[sandbox.id] = sandbox
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(SandboxError):  # the first error is the one to tell
+                await self.destroy(sandbox.id)
+            raise
+
+    def _on_disk(self) -> set[str]:
+        return self.cgroups.leftovers() | {entry.name for entry in self._run.iterdir()}
+
+    def _kill(self, sandbox_id: str) -> CgroupUsage:
+        """Here and not by runsc, which looks only every 100 ms whether the sandbox is gone."""
+        usage = self.cgroups.usage(sandbox_id)
+        self.cgroups.kill(sandbox_id)
+        return usage
+
+    def _clear(self, sandbox_id: str) -> None:
+        self.cgroups.clear(sandbox_id)
+        self.runsc.purge(sandbox_id)
+        shutil.rmtree(self._run / sandbox_id, ignore_errors=True)
+
+    def _take_folder(self) -> int:
+        self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise SandboxingUnavailable(
+                "another process owns the sandboxes of this folder", hint="stop it, or use a folder of your own"
+            ) from error
+        return lock
+
+
+def _launch(sandbox: Sandbox, stdio: Stdio) -> Launch:
+    read_only = tuple(bind.source for bind in sandbox.mounts if not bind.writable)
+    stdin, stdout, stderr = stdio
+    return Launch(bundle=sandbox.folder, read_only=read_only, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def _write_bundle(folder: Path, spec: dict[str, Any]) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "config.json").write_text(json.dumps(spec))
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,352 @@
+"""The policy as a service: verdicts from a cache or from a parser process that is killed when a statement costs too
+much.
+
+Used by the scheduler and by `sandpool policy check`. One process, statements pipelined to it; when it dies, the
+statement
+that it was working on is denied and the others go to its successor. It decides nothing itself (policy/verdict.py does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sandpool.outcome import Verdict
+from workers.errors import WorkerError
+from workers.sql.parser_frames import HEADER, Answer, AskFrame, CatalogFrame, PolicyFrame, ReadyFrame
+from workers.sql.policy.catalog import Catalog
+from workers.sql.policy.document import Dialect, Policy
+from workers.sql.policy.prescan import MAX_BYTES
+
+_Key = tuple[str, str, str, bool, str, str]
+
+START_TIMEOUT_S = 60.0
+_MAX_KNOWN = 256
+"""Policies and catalogs that one process may hold before a fresh one takes over."""
+_START_ATTEMPTS = 3
+_GUILTY = frozenset({-signal.SIGPROF, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT})
+"""Deaths by the statement's own doing: out of CPU time, out of stack, out of memory. Any other may be somebody's
+kill."""
+_TOO_COMPLEX = Verdict(
+    allowed=False,
+    rule="statement.too-complex",
+    reason="checking the statement takes too much time or memory; split it or nest it less",
+)
+_FAILED = Verdict(
+    allowed=False, rule="check.failed", reason="the checking process failed on this statement; rephrase in plainer SQL"
+)
+_OVERLOADED = Verdict(
+    allowed=False, rule="check.overloaded", reason="too many statements wait for a check; try again later"
+)
+
+
+class JudgeUnavailable(WorkerError):
+    """The parser process does not start. Nothing is allowed without it."""
+
+    code = "judge.unavailable"
+    retry = True
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    key: _Key
+    policy: Policy
+    catalog: Catalog | None
+    tenant: str
+    answer: asyncio.Future[Verdict]
+    is_retried: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    handle: asyncio.subprocess.Process
+    known: set[str] = field(default_factory=set)
+
+
+class Judge:
+    """Verdicts for many callers on one event loop. Use as `async with Judge() as judge`, or `start()` and `close()`."""
+
+    def __init__(
+        self,
+        *,
+        cpu_limit_s: float = 0.5,
+        wall_limit_s: float = 10.0,
+        queue_limit: int = 1024,
+        queue_timeout_s: float = 10.0,
+        cache_size: int = 8192,
+        cache_bytes: int = 32 << 20,
+        headroom_rows: int = 0,
+    ) -> None:
+        """`cpu_limit_s` of CPU time for one statement, and `wall_limit_s` in case the process hangs without using
+        any."""
+        self._cpu_limit_s = cpu_limit_s
+        self._wall_limit_s = wall_limit_s
+        self._queue_timeout_s = queue_timeout_s
+        self._slots = asyncio.Semaphore(queue_limit)
+        self._cache_size = cache_size
+        self._cache_bytes = cache_bytes
+        self._headroom_rows = headroom_rows
+        self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
+        self._cached_bytes = 0
+        self._asked: dict[_Key, asyncio.Future[Verdict]] = {}
+        self._unsent: deque[_Ask] = deque()
+        self._sent: deque[_Ask] = deque()
+        """Asked of the present process, oldest first: that one it is working on."""
+        self._wake = asyncio.Event()
+        self._asking = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._closed = False
+        self._decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+        self._encoder = msgspec.msgpack.Encoder()
+        self.restarts = 0
+        """Parser processes that ended before their time."""
+
+    async def __aenter__(self) -> Judge:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Starts the parser process. Raises JudgeUnavailable when it does not come up."""
+        if self._owner is None:
+            self._owner = asyncio.create_task(self._run(), name="judge")
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({ready, self._owner}, timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if not self._ready.is_set():
+            await self.close()
+            raise JudgeUnavailable(
+                "the parser process does not start", hint="run `python -m workers.sql.parser_process 1` to see why"
+            )
+
+    async def close(self) -> None:
+        """Ends the process; statements still waiting are denied."""
+        self._closed = True
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
+        self._give_up()
+
+    def cached(
+        self, text: str, dialect: Dialect, policy: Policy, catalog: Catalog | None, tenant: str, *, writes: bool = False
+    ) -> Verdict | None:
+        """The verdict where it is known already; takes about a microsecond and never waits."""
+        key = (
+            policy.version,
+            catalog.version if catalog else "",
+            dialect,
+            writes,
+            tenant if policy.uses_tenant else "",
+            text,
+        )
+        verdict = self._cache.get(key)
+        if verdict is not None:
+            self._cache.move_to_end(key)
+        return verdict
+
+    async def judge(
+        self, text: str, dialect: Dialect, policy: Policy, catalog: Catalog | None, tenant: str, *, writes: bool = False
+    ) -> Verdict:
+        """The verdict; denies when the check fails, takes too long or cannot begin in time. Never raises for a
+        statement."""
+        key = (
+            policy.version,
+            catalog.version if catalog else "",
+            dialect,
+            writes,
+            tenant if policy.uses_tenant else "",
+            text,
+        )
+        verdict = self._cache.get(key)
+        if verdict is not None:
+            self._cache.move_to_end(key)
+            return verdict
+        if len(text) > MAX_BYTES:
+            reason = (
+                f"the text has {len(text)} characters; at most {MAX_BYTES} bytes are allowed: pass data as parameters"
+            )
+            return Verdict(allowed=False, rule="text.too-long", reason=reason)
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                return Verdict(allowed=False, rule="text.encoding", reason="the text is not valid Unicode; send UTF-8")
+        known = self._asked.get(key)
+        if known is not None:
+            return await asyncio.shield(known)
+        if self._closed or self._owner is None or self._owner.done():
+            return _FAILED
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            return _OVERLOADED
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._asked[key] = answer
+        self._unsent.append(_Ask(key, policy, catalog, tenant, answer))
+        self._wake.set()
+        return await asyncio.shield(answer)
+
+    # --- the owner task: one process after another
+    # ---------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._closed:
+            process: _Process | None = None
+            try:
+                process = await self._spawn()
+                failures = 0
+                await self._feed(process)
+            except (OSError, asyncio.IncompleteReadError, TimeoutError, msgspec.MsgspecError) as error:
+                failures += process is None
+                if process is not None:
+                    await _end(process.handle)
+                    self._bury(process.handle.returncode, hung=isinstance(error, TimeoutError))
+                if failures >= _START_ATTEMPTS:
+                    self._closed = True
+                    self._give_up()
+            finally:
+                if process is not None:
+                    await _end(process.handle)
+
+    async def _spawn(self) -> _Process:
+        # Paths only: the process needs none of our secrets.
+        environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ.get("PATH", "")}
+        handle = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "workers.sql.parser_process",
+            str(self._cpu_limit_s),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                if not isinstance(await self._receive(handle), ReadyFrame):
+                    raise OSError("the parser process does not answer")
+        except BaseException:
+            await _end(handle)
+            raise
+        self._ready.set()
+        return _Process(handle)
+
+    async def _feed(self, process: _Process) -> None:
+        """Sends what waits, receives what is answered, until the process fails or has seen too many policies."""
+        while self._sent:
+            self._unsent.appendleft(self._sent.pop())
+        receiver = asyncio.create_task(self._collect(process), name="judge-answers")
+        try:
+            while len(process.known) < _MAX_KNOWN:
+                self._wake.clear()
+                self._send(process)
+                waker = asyncio.ensure_future(self._wake.wait())
+                try:
+                    await asyncio.wait({waker, receiver}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waker.cancel()
+                if receiver.done():
+                    receiver.result()
+            # Full: a fresh process takes over. What this one has not answered yet is asked again there.
+        finally:
+            receiver.cancel()
+            await asyncio.gather(receiver, return_exceptions=True)
+
+    def _send(self, process: _Process) -> None:
+        stdin = process.handle.stdin
+        if stdin is None:
+            raise OSError("no pipe")
+        while self._unsent:
+            ask = self._unsent.popleft()
+            policy, catalog, dialect, writes, _, text = ask.key
+            if policy not in process.known:
+                process.known.add(policy)
+                document = ask.policy.model_dump_json(by_alias=True).encode()
+                self._frame(stdin, PolicyFrame(policy, document))
+            if ask.catalog is not None and catalog not in process.known:
+                process.known.add(catalog)
+                self._frame(stdin, CatalogFrame(catalog, ask.catalog))
+            self._sent.append(ask)
+            asked = AskFrame(0, text, dialect, policy, catalog, ask.tenant, writes, self._headroom_rows)  # type: ignore[arg-type]
+            self._frame(stdin, asked)
+        self._asking.set()
+
+    def _frame(self, stdin: asyncio.StreamWriter, frame: PolicyFrame | CatalogFrame | AskFrame) -> None:
+        body = self._encoder.encode(frame)
+        stdin.write(HEADER.pack(len(body)) + body)
+
+    async def _collect(self, process: _Process) -> None:
+        """Answers come in the order of the asks. The clock of a statement starts with the answer before it."""
+        while True:
+            while not self._sent:
+                self._asking.clear()
+                await self._asking.wait()
+            async with asyncio.timeout(self._wall_limit_s):
+                answer = await self._receive(process.handle)
+            if isinstance(answer, ReadyFrame):
+                raise OSError("the parser process is out of step")
+            self._settle(self._sent.popleft(), answer.verdict, keep=True)
+
+    async def _receive(self, handle: asyncio.subprocess.Process) -> Answer:
+        stdout = handle.stdout
+        if stdout is None:
+            raise OSError("no pipe")
+        (length,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
+        return self._decoder.decode(await stdout.readexactly(length))
+
+    def _bury(self, status: int | None, *, hung: bool) -> None:
+        """The process died or hangs. The statement at its hands is denied where it is to blame, else tried once
+        more."""
+        self.restarts += 1
+        if not self._sent:
+            return
+        ask = self._sent[0]
+        is_guilty = status in _GUILTY
+        if is_guilty or hung or ask.is_retried:
+            self._settle(self._sent.popleft(), _TOO_COMPLEX, keep=is_guilty)
+        else:
+            ask.is_retried = True
+
+    def _give_up(self) -> None:
+        for queue in (self._sent, self._unsent):
+            while queue:
+                self._settle(queue.popleft(), _FAILED, keep=False)
+
+    def _settle(self, ask: _Ask, verdict: Verdict, *, keep: bool) -> None:
+        self._slots.release()
+        self._asked.pop(ask.key, None)
+        if not ask.answer.done():
+            ask.answer.set_result(verdict)
+        if keep and verdict.rule != "check.failed":
+            self._remember(ask.key, verdict)
+
+    def _remember(self, key: _Key, verdict: Verdict) -> None:
+        self._cache[key] = verdict
+        self._cached_bytes += _weight(key, verdict)
+        while len(self._cache) > self._cache_size or self._cached_bytes > self._cache_bytes:
+            old_key, old = self._cache.popitem(last=False)
+            self._cached_bytes -= _weight(old_key, old)
+
+
+def _weight(key: _Key, verdict: Verdict) -> int:
+    return len(key[-1]) + len(verdict.sql) + 500
+
+
+async def _end(handle: asyncio.subprocess.Process) -> None:
+    if handle.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            handle.kill()
+        await handle.wait()

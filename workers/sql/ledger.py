@@ -1,0 +1,32 @@
+"""The ledger of writes: one row per committed write, in the same database and the same transaction as the write itself.
+
+`write` uses the statements, `harden` prints the table and its grants, `role` lets a writing role have them.
+"""
+
+from __future__ import annotations
+
+LEDGER_SCHEMA = "public"
+LEDGER_TABLE = "sandpool_jobs"
+LEDGER = f"{LEDGER_SCHEMA}.{LEDGER_TABLE}"
+
+CREATE_SQL = f"""\
+CREATE TABLE IF NOT EXISTS {LEDGER} (
+    job_id        text PRIMARY KEY,
+    tenant        text NOT NULL,
+    digest        text NOT NULL,
+    statement     text NOT NULL,
+    rows_affected bigint,
+    manifest      text,
+    committed_at  timestamptz NOT NULL DEFAULT now()
+);"""
+"""`statement` is the text that ran, `manifest` the JSON of the result that was written before the commit."""
+
+CLAIM_SQL = f"""
+    INSERT INTO {LEDGER} (job_id, tenant, digest, statement) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (job_id) DO NOTHING RETURNING job_id
+"""
+FIND_SQL = f"SELECT tenant, digest, rows_affected, manifest FROM {LEDGER} WHERE job_id = $1"
+FILL_SQL = f"UPDATE {LEDGER} SET rows_affected = $2, manifest = $3 WHERE job_id = $1"
+
+GRANTS = ("SELECT", "INSERT (job_id, tenant, digest, statement)", "UPDATE (rows_affected, manifest)")
+PRIVILEGES = ("SELECT", "INSERT", "UPDATE")

@@ -1,0 +1,56 @@
+"""What a database holds, as far as the policy must know: tables, views, columns with types, user-defined functions.
+
+Built by a pool from the server's catalogs or by `ddl.catalog_from_ddl`; read by every front end. It is never derived
+from
+a query. Names are exact: as the server stores them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+
+class CatalogColumn(msgspec.Struct, frozen=True):
+    """One column. `type` is the database's own name for its type, empty when unknown."""
+
+    name: str
+    type: str = ""
+
+
+class CatalogTable(msgspec.Struct, frozen=True, kw_only=True):
+    """One table or view with its columns in order."""
+
+    schema: str
+    name: str
+    columns: tuple[CatalogColumn, ...]
+    kind: Literal["table", "view"] = "table"
+    primary_key: tuple[str, ...] = ()
+    """Lets GROUP BY its key select other columns, as the server does, also where a filter replaces the table."""
+
+
+class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Every table and view that queries may name. `search_path` is where unqualified names are looked up, in order."""
+
+    tables: tuple[CatalogTable, ...]
+    functions: tuple[str, ...] = ()
+    """User-defined functions as `schema.name`: a built-in of the same name is then called as `pg_catalog.name`."""
+    search_path: tuple[str, ...] = ("public",)
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 (hex) of the content: equal catalogs have equal versions."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, str], CatalogTable]:
+        """(schema, name) -> table."""
+        return {(table.schema, table.name): table for table in self.tables}
+
+    @cached_property
+    def user_function_names(self) -> frozenset[str]:
+        """Bare names of the user-defined functions."""
+        return frozenset(name.rpartition(".")[2] for name in self.functions)

@@ -1,0 +1,79 @@
+"""What a pool is told about its database: name, address, budget, settings. Data only, built by cluster.settings.
+
+The DSN is the database's credential: it stands in no repr, log line, error or pickle that leaves the pool's process
+other than the one that started it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+PINNED_SETTINGS: dict[str, str] = {
+    # Values travel as text or binary in exactly these forms; a role's or database's own defaults must not change them.
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "xmloption": "content",
+    # What an unqualified name means, which the policy's catalog assumes.
+    "search_path": "public",
+    # A backend whose client is gone stops its statement within this time instead of finishing it for nobody.
+    "client_connection_check_interval": "2s",
+    "default_transaction_read_only": "on",
+    "row_security": "on",
+}
+"""Startup parameters of every connection: RESET ALL and DISCARD ALL return to these, not to the role's defaults."""
+
+
+class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered PostgreSQL database as its pool sees it."""
+
+    database: str
+    """Registered name, which jobs use; not the name in the DSN."""
+    dsn: str
+    """`postgresql://user:password@host:port/name`. Secret."""
+    budget: int = 8
+    """Most server connections of this pool, small and bulk reads together."""
+    bulk_budget: int = 2
+    """Most of them that may stream large results at once, so that extracts never starve small statements."""
+    writes: bool = False
+    """The role may change data where `write_tables` says so; False: the pool refuses a role that can."""
+    write_tables: dict[str, tuple[str, ...]] = {}
+    """`schema.table` -> privileges among INSERT, UPDATE, DELETE that the role may hold there. Used when `writes`."""
+    settings: dict[str, str] = {}
+    """More pinned server settings (or other values for those above), for example `search_path`."""
+    connect_timeout_s: float = 5.0
+    acquire_timeout_s: float = 30.0
+    """Longest wait for a free connection; a job whose own time limit is shorter waits no longer than that."""
+    lock_timeout_s: float = 5.0
+    max_waiting: int = 2000
+    """Most statements that may wait for a connection; above it they are refused as retryable."""
+    statement_cache_size: int = 128
+    """Prepared statements kept per connection."""
+    bulk_rows: float = 20_000.0
+    """Planner's row estimate from which a result is streamed as Arrow batches instead of rows."""
+
+    def __repr__(self) -> str:
+        return f"PoolSpec(database={self.database!r}, budget={self.budget}, writes={self.writes}, dsn=<secret>)"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec gives every struct one, with all fields.
+        return [("database", self.database), ("dsn", "<secret>")]
+
+    @property
+    def server_settings(self) -> dict[str, str]:
+        """Startup parameters of every connection of this pool."""
+        return {
+            **PINNED_SETTINGS,
+            "application_name": f"sandpool:{self.database}",
+            "lock_timeout": f"{int(self.lock_timeout_s * 1000)}ms",
+            "idle_in_transaction_session_timeout": "60s",
+            **self.settings,
+        }
