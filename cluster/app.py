@@ -16,8 +16,8 @@ from cluster.admission import DatabaseLimits, TenantRules
 from cluster.bench import Bench
 from cluster.catalogs import Catalogs
 from cluster.control import ControlRoom
-from cluster.placement import PIPELINE
 from cluster.errors import SettingsInvalid
+from cluster.placement import PIPELINE
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.settings import DatabaseSettings, Settings
@@ -69,9 +69,7 @@ def parts_of(settings: Settings) -> Parts:
     }
     rules = Rules(
         tenants={
-            name: TenantRules(
-                frozenset(tenant.databases), tenant.volumes, tenant.max_timeout_s, tenant.max_attempts
-            )
+            name: TenantRules(frozenset(tenant.databases), tenant.volumes, tenant.max_timeout_s, tenant.max_attempts)
             for name, tenant in settings.tenants.items()
         },
         databases={name: _limits(policies[name], database) for name, database in settings.databases.items()},

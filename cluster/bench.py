@@ -21,7 +21,8 @@ class Bench(Protocol):
         """The cluster as data, busy slots counted from the statements under way now."""
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
-        """One attempt. Raises WorkerLost when its worker died or did not answer within the statement's time and a grace."""
+        """One attempt. Raises WorkerLost when its worker died, or did not answer within the statement's time and a
+        grace."""
 
     async def cancel(self, node: str, database: str, job_id: str) -> None:
         """Ask the pool to stop this job's statement; its `run` then returns `Cancelled`, or whatever came first."""

@@ -1,4 +1,5 @@
-"""What the policy needs to judge a job's SQL: the database's policy and a fresh enough catalog. Called by the scheduler.
+"""What the policy needs to judge a job's SQL: the database's policy and a fresh enough catalog.
+Called by the scheduler.
 
 A catalog is read from the database when it is first needed and again when it is older than `ttl_s`; a refusal for an
 unknown table or column is checked once against a catalog read just now, so that a table made a moment ago is found.
@@ -28,7 +29,8 @@ UNKNOWN_NAME_RULES = frozenset({"table.unlisted", "column.unknown", "function.un
 OVERLOADED = "check.overloaded"
 """Not an answer about the statement: it is asked again later, and never recorded as denied."""
 REREAD_AFTER_S = 5.0
-"""A refusal for an unknown name reads the catalog again at most this often, or it would be a way to load the database."""
+"""A refusal for an unknown name reads the catalog again at most this often: it must not become a way to load the
+database."""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,8 @@ class Catalogs:
         if shelf is None or monotonic() - shelf.read_at_s > self._ttl_s:
             shelf = await self._fresh(job.database, shelf)
         verdict = await self._ask(job, tenant, shelf.catalog)
-        if not verdict.allowed and verdict.rule in UNKNOWN_NAME_RULES and monotonic() - shelf.read_at_s > REREAD_AFTER_S:
+        unknown_name = not verdict.allowed and verdict.rule in UNKNOWN_NAME_RULES
+        if unknown_name and monotonic() - shelf.read_at_s > REREAD_AFTER_S:
             version = shelf.catalog.version
             shelf = await self._fresh(job.database, shelf)
             if shelf.catalog.version != version:
@@ -69,8 +72,7 @@ class Catalogs:
         return verdict
 
     async def _fresh(self, database: str, stale: _Shelf | None) -> _Shelf:
-        """The catalog as it is now; the stale one when the database does not answer, for its jobs must fail there and not
-        here."""
+        """The catalog as it is now; the stale one when the database does not answer: its jobs fail there, not here."""
         task = self._reading.get(database)
         if task is None:
             task = asyncio.create_task(self._bench.catalog(database))

@@ -65,18 +65,21 @@ class ControlRoom:
     async def _answer(self, delivery: Delivery) -> None:
         tenant = delivery.tenant
         if tenant is None or tenant not in self._scheduler.rules.tenants:
-            return await self._door.dead_letter(delivery, "tenant.unknown" if tenant else "publisher.unverified")
+            await self._door.dead_letter(delivery, "tenant.unknown" if tenant else "publisher.unverified")
+            return
         try:
             call = wire.decode_control(delivery.body)
         except InvalidEnvelope as error:
-            return await self._door.dead_letter(delivery, f"envelope.{error.code}: {error}"[:500])
+            await self._door.dead_letter(delivery, f"envelope.{error.code}: {error}"[:500])
+            return
         for _ in range(MOST_REPEATS):
             try:
                 if call.action == "cancel":
                     await self._cancel(delivery, tenant, call)
                 else:
                     await self._door.reply(delivery, wire.encode_status(await self._status(tenant, call)))
-                return await self._door.ack(delivery)
+                await self._door.ack(delivery)
+                return
             except (VolumeError, TimeoutError) as error:
                 # Unsettled meanwhile: the broker hands the call to another scheduler should this one die.
                 log.warning("control call waits", tenant=tenant, job=call.job_id, error=str(error))
@@ -90,7 +93,8 @@ class ControlRoom:
             await self._scheduler.stop(run)
             outcome = await asyncio.wait_for(asyncio.shield(run.ended), LONGEST_STOP_S)
             if outcome is not None:
-                return await self._door.reply(delivery, wire.encode_outcome(outcome))
+                await self._door.reply(delivery, wire.encode_outcome(outcome))
+                return
         rules = self._scheduler.rules
         home = rules.home_of(tenant, call.volume)
         now = datetime.now(UTC)

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import ray
 import structlog
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import WorkerLost
 from cluster.placement import PIPELINE, Node, PoolView
 from workers.actors import PoolActor
-from workers.attempt import Attempt, Statement
+from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
 from workers.sql.policy.catalog import Catalog
 from workers.sql.spec import PoolSpec
@@ -44,7 +44,7 @@ _decode = msgspec.msgpack.Decoder(Attempt).decode
 class PoolLink:
     """The scheduler's end of one pool actor's mailbox."""
 
-    def __init__(self, actor: ActorHandle, slots: int, grace_s: float) -> None:
+    def __init__(self, actor: Any, slots: int, grace_s: float) -> None:
         self.slots = slots
         self.busy = 0
         self._actor = actor
@@ -111,12 +111,12 @@ class PoolLink:
         """The pool did not take these: with its own reason when it gave one, else it is lost."""
         reason = _own_error(error)
         if reason is None:
-            return self._lose([statement.attempt_id for statement in batch], error)
+            self._lose([statement.attempt_id for statement in batch], error)
+            return
         for statement in batch:
             future = self._waiting.get(statement.attempt_id)
             if future is not None and not future.done():
-                ids = {"job_id": statement.job_id, "attempt_id": statement.attempt_id}
-                future.set_result(Attempt(**ids, ending=reason.ending, error=reason.info()))
+                future.set_result(not_started(statement, reason))
 
     def _lose(self, attempt_ids: Sequence[str], error: BaseException) -> None:
         if attempt_ids:
@@ -157,16 +157,14 @@ class PoolLink:
 class RayBench:
     """Pools on every node of the Ray cluster; each gets an equal share of its database's connection budget."""
 
-    def __init__(
-        self, specs: Mapping[str, PoolSpec], volumes: Mapping[str, VolumeSpec], *, grace_s: float
-    ) -> None:
+    def __init__(self, specs: Mapping[str, PoolSpec], volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
         self._specs = specs
         self._volumes = dict(volumes)
         self._grace_s = grace_s
         self._links: dict[str, dict[str, PoolLink]] = {}
 
     async def start(self) -> None:
-        alive = [node for node in ray.nodes() if node["Alive"]]
+        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         for node in alive:
             name = node["NodeManagerHostname"] if len(alive) == 1 else node["NodeID"][:8]
             self._links[name] = {
@@ -176,7 +174,7 @@ class RayBench:
 
     def _open(self, node: str, node_id: str, spec: PoolSpec) -> PoolLink:
         # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.
-        actor = (
+        actor: Any = (
             ray.remote(PoolActor)
             .options(
                 name=f"pool:{spec.database}@{node}",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from cluster.placement import Node, PoolView
-from workers.attempt import Attempt, Statement
+from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
 from workers.sql.policy.catalog import Catalog
 from workers.sql.pool import Pool
@@ -45,17 +45,16 @@ class EmbeddedBench:
         pools = {name: PoolView(slots, self._busy[name]) for name, slots in self._slots.items()}
         return (Node(NODE, pools),)
 
-    async def run(self, node: str, database: str, statement: Statement) -> Attempt:
+    async def run(self, _node: str, database: str, statement: Statement) -> Attempt:
         self._busy[database] += 1
         try:
             return await (await self._open(database)).run(statement)
         except WorkerError as error:
-            ids = {"job_id": statement.job_id, "attempt_id": statement.attempt_id}
-            return Attempt(**ids, ending=error.ending, error=error.info())
+            return not_started(statement, error)
         finally:
             self._busy[database] -= 1
 
-    async def cancel(self, node: str, database: str, job_id: str) -> None:
+    async def cancel(self, _node: str, database: str, job_id: str) -> None:
         await self._pools[database].cancel(job_id)
 
     async def catalog(self, database: str) -> Catalog:

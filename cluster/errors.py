@@ -1,9 +1,9 @@
 """What can go wrong in the conductor itself (work that goes wrong is in workers/errors.py).
 
-    ClusterError
-    ├── SettingsInvalid      the configuration file cannot be used; names file, key and fix
-    ├── WorkerLost  (retry)  the actor that ran an attempt died or stopped answering
-    └── NotRunning           no scheduler is up where one is needed
+ClusterError
+├── SettingsInvalid      the configuration file cannot be used; names file, key and fix
+├── WorkerLost  (retry)  the actor that ran an attempt died or stopped answering
+└── NotRunning           no scheduler is up where one is needed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Builds attempts and outcomes: the values that are recorded. Pure; called by the scheduler and the control room only."""
+"""Builds attempts and outcomes: the values that are recorded. Pure; called by the scheduler and the control room."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def stopped(run: Run) -> Attempt:
     return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Cancelled, error=error)
 
 
-def tombstone(
-    job_id: str, tenant: str, home: VolumeSpec, work_digest: str, now: datetime, retention_s: int
-) -> Outcome:
+def tombstone(job_id: str, tenant: str, home: VolumeSpec, work_digest: str, now: datetime, retention_s: int) -> Outcome:
     """The record that cancels a job which does not run here: whoever takes it later finds this ending and adopts it."""
     return Outcome(
         job_id=job_id,

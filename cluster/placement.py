@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 PIPELINE = 2
-"""Statements that a pool may hold for each of its connections: while results and new statements travel, none is idle."""
+"""Statements that a pool may hold for each of its connections: none is idle while results and statements travel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def place(need: Need, nodes: Sequence[Node]) -> Placed | Wait | Never:
         return Wait("every node with this database is draining")
     free = [node for node in willing if node.pools[need.database].busy < node.pools[need.database].slots]
     if not free:
-        return Wait(f"all {sum(node.pools[need.database].slots for node in willing)} slots of {need.database!r} are busy")
+        slots = sum(node.pools[need.database].slots for node in willing)
+        return Wait(f"all {slots} slots of {need.database!r} are busy")
     best = min(free, key=lambda node: (_load(node.pools[need.database]), node.name))
     return Placed(best.name)
 

@@ -46,7 +46,9 @@ REPEAT_DELAY_S = 10.0
 class Scheduler:
     """Conducts jobs. `take` is the door's callback; `drain` ends it."""
 
-    def __init__(self, rules: Rules, door: Door, bench: Bench, catalogs: Catalogs, volumes: Mapping[str, Volume]) -> None:
+    def __init__(
+        self, rules: Rules, door: Door, bench: Bench, catalogs: Catalogs, volumes: Mapping[str, Volume]
+    ) -> None:
         self.rules = rules
         self._door = door
         self._bench = bench

@@ -1,6 +1,7 @@
 """What goes to a worker and what comes back: one allowed statement, one attempt's ending. Data only, cheap to pickle.
 
-The scheduler builds a `Statement` from a job and its verdict; a pool answers with an `Attempt`; the scheduler records it.
+The scheduler builds a `Statement` from a job and its verdict; a pool answers with an `Attempt`, which the scheduler
+records.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from sandpool.outcome import Ending, ErrorInfo, Manifest, Usage
+from workers.errors import WorkerError
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +47,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest: Manifest = Manifest()
     inline: bytes = b""
     """The whole result as an Arrow IPC stream where it is at most INLINE_LIMIT_BYTES."""
+
+
+def not_started(statement: Statement, error: WorkerError) -> Attempt:
+    """The attempt that a worker refused before it began."""
+    return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=error.ending, error=error.info())

@@ -1,8 +1,9 @@
 """Statements in, attempts out, so that neither side ever waits for a single job and a lost reply loses nothing.
 
-The plain class behind `workers.actors.PoolActor`. A caller submits many statements in one call and asks, in another call
+The plain class behind `workers.actors.PoolActor`. A caller submits many statements in one call and asks, in another
 that may wait, for everything that has ended since. Attempts count up from 1 in the order of their endings; a `collect`
-that says how many the caller has got lets the mailbox forget those, not before. Bounded: statements above the limit are refused as retryable.
+that says how many the caller has got lets the mailbox forget those, not before. Bounded: statements above the limit
+are refused as retryable.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def write_csv(stream: BinaryIO, schema: pa.Schema, batches: Batches, columns: Se
 def write_arrow(stream: BinaryIO, schema: pa.Schema, batches: Batches, _columns: Sequence[Column]) -> int:
     """Arrow IPC: the file format into a file, the stream format into anything that cannot seek."""
     # pyarrow's stubs know only IOBase, which no BinaryIO is for mypy.
-    sink = cast("IOBase", stream)
+    sink = cast(IOBase, stream)
     opened = pa.ipc.new_file if stream.seekable() else pa.ipc.new_stream
     count = 0
     with opened(sink, schema) as writer:

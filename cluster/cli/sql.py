@@ -55,13 +55,14 @@ def sql(
 
 async def _run(invocation: Invocation, job: SqlJob, wait_s: float) -> Outcome:
     async with invocation.connection() as client:
-        handle = await client.submit(job)
         try:
+            handle = await client.submit(job)
             return await handle.outcome(timeout=wait_s)
         except asyncio.CancelledError:
-            # Ctrl-C: nobody wants this job any more, so it must not go on using the database.
+            # Ctrl-C: nobody wants this job any more, so it must not go on using the database. By its id, because it may
+            # have been sent without being confirmed yet.
             try:
-                await handle.cancel(timeout=_CANCEL_TIMEOUT_S)
+                await client.cancel(job.id, volume=job.volume, timeout=_CANCEL_TIMEOUT_S)
                 invocation.say(f"cancelled job {job.id}")
             except SandpoolError as error:
                 invocation.say(f"job {job.id} may go on: {error}")

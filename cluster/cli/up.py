@@ -59,7 +59,12 @@ def up(invocation: Invocation, local: bool) -> int:
 def _run(invocation: Invocation, settings: Settings, config: Path) -> int:
     from cluster.conductor import up as run  # noqa: PLC0415 - ray costs 1 s, which --help and a wrong file need not pay
 
+    said: list[str] = []
+
     def on_state(state: str) -> None:
+        if said[-1:] == [state]:
+            return
+        said.append(state)
         _tell(invocation, {"state": state}, state)
 
     def on_ready() -> None:

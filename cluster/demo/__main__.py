@@ -3,8 +3,8 @@
     python -m cluster.demo [--folder .sandpool/demo] [--keep]
 
 Starts a private RabbitMQ, a private PostgreSQL and a local Ray through `sandpool up`, plays the acts of
-`cluster.demo.acts`, prints what came out and stops everything, also on Ctrl-C. Where no broker can be installed it plays
-the same acts embedded: the in-memory broker and, if need be, a PostgreSQL from a wheel.
+`cluster.demo.acts`, prints what came out and stops everything, also on Ctrl-C. Where no broker can be installed it
+plays the same acts embedded: the in-memory broker and, if need be, a PostgreSQL from a wheel.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def play(house: House, console: Console) -> None:
             shown.append(acts.small_queries(acme, lambda done: progress.update(bar, completed=done)))
         shown.append(acts.one_at_a_time(acme))
         shown.append(acts.extraction(acme, house.volume))
-        shown.append(acts.tenant_view(airline, house.volume))
+        shown.append(acts.tenant_view(airline))
         shown.append(acts.write_twice(acme, booking=int(time.time())))
         line, refusals = acts.hostile_statements(acme)
         shown.append(line)

@@ -88,14 +88,15 @@ def extraction(client: Client, volume: Path) -> Shown:
     return _shown("full extraction", [outcome], f"{rows:,} rows, {size_mb:.1f} MB Parquet, mean delay {delay:.2f} min")
 
 
-def tenant_view(client: Client, volume: Path) -> Shown:
+def tenant_view(client: Client) -> Shown:
     """The same table through another tenant's policy: only its own airline's rows, tail numbers masked."""
     sql = "select carrier, min(tailnum) as tail, max(tailnum) as last_tail, count(*) as n from flights group by carrier"
     outcome = _succeeded(client.submit(SqlJob(database="airline", sql=sql)).outcome(TIMEOUT_S))
     table = outcome.table().to_pylist()
     _check([row["carrier"] for row in table] == [client.tenant], f"tenant {client.tenant} saw {table}")
     _check("*" in table[0]["tail"] and "*" in table[0]["last_tail"], f"tail number not masked: {table[0]}")
-    return _shown("tenant filter and mask", [outcome], f"{table[0]['n']} rows, all {client.tenant}, tail {table[0]['tail']}")
+    result = f"{table[0]['n']} rows, all {client.tenant}, tail {table[0]['tail']}"
+    return _shown("tenant filter and mask", [outcome], result)
 
 
 def write_twice(client: Client, booking: int) -> Shown:
@@ -103,8 +104,9 @@ def write_twice(client: Client, booking: int) -> Shown:
     sql = "insert into bookings (booking_id, carrier, seats) values ($1, $2, $3)"
     job = SqlJob(database="bookings", sql=sql, params=(booking, "UA", 2), writes=True, id=f"booking-{booking}")
     outcomes = [_succeeded(client.submit(job).outcome(TIMEOUT_S)) for _ in range(2)]
-    count = SqlJob(database="bookings", sql="select count(*) as n from bookings where booking_id = $1", params=(booking,))
-    rows = _succeeded(client.submit(count).outcome(TIMEOUT_S)).table().to_pylist()
+    count = "select count(*) as n from bookings where booking_id = $1"
+    counted = client.submit(SqlJob(database="bookings", sql=count, params=(booking,))).outcome(TIMEOUT_S)
+    rows = _succeeded(counted).table().to_pylist()
     _check(rows == [{"n": 1}], f"bookings: {rows}")
     _check({outcome.manifest.rows_affected for outcome in outcomes} == {1}, "rows_affected differs")
     return _shown("a write, sent twice", outcomes, "2 submissions, 1 row")

@@ -1,6 +1,7 @@
 """Where the demo plays: a private installation with `sandpool up` running on it, or the same house embedded.
 
-`open_house` is a context manager that leaves nothing running. Called by `python -m cluster.demo` and `sandpool up --local`.
+`open_house` is a context manager that leaves nothing running. Called by `python -m cluster.demo`, end-to-end tests and
+benchmarks.
 """
 
 from __future__ import annotations

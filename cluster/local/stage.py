@@ -45,10 +45,11 @@ class Stage:
             for name, password in passwords.items()
             for rights in [SERVICE if name == "sandpool" else tenant_permissions(name)]
         )
-        self.rabbitmq = RabbitNode(folder / "rabbitmq", users) if broker else None
-        self.postgres = PostgresServer(folder / "postgres", durable=durable)
+        self.rabbitmq = RabbitNode(folder / "rabbitmq", users, temporary=True) if broker else None
+        self.postgres = PostgresServer(folder / "postgres", durable=durable, temporary=True)
         self.urls = {
-            name: self.rabbitmq.url(name, password) if self.rabbitmq else "memory:" for name, password in passwords.items()
+            name: self.rabbitmq.url(name, password) if self.rabbitmq else "memory:"
+            for name, password in passwords.items()
         }
         self.tenants = tenants
 
@@ -75,10 +76,10 @@ class Stage:
         return self.config
 
     def close(self) -> None:
-        """Stop both servers; files stay for whoever wants to look."""
+        """End both servers and delete their data; configuration, logs of the cluster and results stay."""
         if self.rabbitmq is not None:
-            self.rabbitmq.stop()
-        self.postgres.stop()
+            self.rabbitmq.remove()
+        self.postgres.remove()
 
     def __enter__(self) -> Self:
         try:

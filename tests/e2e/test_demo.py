@@ -19,7 +19,7 @@ def test_a_full_extraction_is_read_back_from_its_files_row_by_row(house: House, 
 
 def test_a_tenant_sees_its_own_rows_with_tail_numbers_masked(house: House) -> None:
     with house.client("UA") as airline:
-        assert "all UA" in acts.tenant_view(airline, house.volume).result
+        assert "all UA" in acts.tenant_view(airline).result
 
 
 def test_a_write_sent_twice_has_one_effect(acme: Client) -> None:

@@ -47,9 +47,7 @@ async def _wait_until(check: object, timeout_s: float = 5.0) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_the_event_loop_is_not_blocked_with_a_volume_in_memory(
-    dsn: str, _blocking_guard: object, request: pytest.FixtureRequest
-) -> None:
+async def test_the_event_loop_is_not_blocked_with_a_volume_in_memory(dsn: str, request: pytest.FixtureRequest) -> None:
     guard = request.getfixturevalue("_blocking_guard")
     async with open_pool(dsn, VolumeSpec(name="results", url="memory:///reads")) as pool:
         await pool.run(statement("SELECT 1"))  # connects: asyncpg looks for certificate files then
@@ -93,7 +91,7 @@ async def test_a_result_over_its_byte_limit_ends_capped_below_it(
     assert attempt.ending is Ending.OutputCapped
     table = await asyncio.to_thread(read_parts, tmp_volume, attempt)
     assert table.num_rows == attempt.manifest.rows
-    # The parts are read back without the slack of buffers that were cut; a batch's own overhead is all that may be over.
+    # A batch's own overhead (validity bits, last offsets) is all that may be over.
     assert table.combine_chunks().nbytes <= max_bytes * 1.01 + 100
     assert table.num_rows > 0 or max_bytes < 200
 

@@ -1,4 +1,4 @@
-"""A pool refuses a role that may do too much, naming what; the role that `harden` makes passes and withstands attacks."""
+"""A pool refuses a role that may do too much, naming what; the role that `harden` makes passes and holds."""
 
 from __future__ import annotations
 

@@ -149,6 +149,41 @@ async def test_a_tenant_cannot_be_the_scheduler(broker: RealBroker) -> None:
         await AmqpDoor(broker.urls["acme"]).open()
 
 
+@pytest.mark.parametrize("name", [".*", "acme.b", "a/b", "acme|globex"])
+async def test_a_user_whose_name_separates_or_matches_is_no_tenant(
+    broker: RealBroker, door: AmqpDoor, name: str
+) -> None:
+    broker.add_stranger(name)
+    inbox = Inbox()
+    await door.consume(SQL_BATCH, 5, inbox)
+    await submit(broker, job(tenant=name, reply_to=f"sandpool.reply.{name}.r1"), user=name)
+    (delivery,) = await inbox.wait_for(1)
+    assert (delivery.tenant, delivery.reply_to) == (None, "")
+    await door.dead_letter(delivery, "publisher.unverified")
+
+
+async def test_a_tenants_reply_dead_lettered_into_the_jobs_belongs_to_nobody(
+    broker: RealBroker, door: AmqpDoor
+) -> None:
+    """A tenant may give its reply queue a dead-letter exchange: our own answer must not come back as our own word."""
+    trap = "sandpool.reply.acme.trap"
+    arguments = {
+        "x-message-ttl": 50,
+        "x-dead-letter-exchange": "sandpool.jobs",
+        "x-dead-letter-routing-key": "sql.batch",
+    }
+    await broker.declare("acme", trap, arguments)
+    inbox = Inbox()
+    await door.consume(SQL_BATCH, 5, inbox)
+    await submit(broker, job(reply_to=trap))
+    (first,) = await inbox.wait_for(1)
+    await door.reply(first, b"an answer of the scheduler")
+    sprung = (await inbox.wait_for(2))[1]
+    assert sprung.body == b"an answer of the scheduler"
+    assert sprung.tenant is None
+    await broker.delete(trap)
+
+
 async def test_other_arguments_of_an_existing_queue_are_named(broker: RealBroker, door: AmqpDoor) -> None:
     with pytest.raises(TopologyMismatch, match=r"sandpool\..*delete it"):
         await AmqpDoor(broker.urls[SERVICE], Limits(delivery_limit=3)).open()

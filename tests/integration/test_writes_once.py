@@ -21,6 +21,11 @@ pytestmark = pytest.mark.may_block("file volumes work on the loop: workers.volum
 
 DATABASE = "writes"
 WRITES = {"public.accounts": ("INSERT", "UPDATE", "DELETE")}
+MERGE = """
+    MERGE INTO accounts a USING (VALUES (1, 5), (9, 7)) AS n(id, amount) ON a.id = n.id
+    WHEN MATCHED THEN UPDATE SET balance = a.balance + n.amount
+    WHEN NOT MATCHED THEN INSERT (id, balance) VALUES (n.id, n.amount)
+"""
 POOL: dict[str, Any] = {"writes": True, "write_tables": WRITES}
 
 
@@ -67,9 +72,7 @@ async def _again(pool: Pool, job: Statement) -> Any:
         ("INSERT INTO accounts (id, balance) VALUES (6, 1), (7, 2)", 2, "503.00"),
         ("DELETE FROM accounts WHERE id = 5", 1, "400.00"),
         (
-            "MERGE INTO accounts a USING (VALUES (1, 5), (9, 7)) AS n(id, amount) ON a.id = n.id "
-            "WHEN MATCHED THEN UPDATE SET balance = a.balance + n.amount "
-            "WHEN NOT MATCHED THEN INSERT (id, balance) VALUES (n.id, n.amount)",
+            MERGE,
             2,
             "512.00",
         ),

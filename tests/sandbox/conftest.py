@@ -54,7 +54,7 @@ async def sandboxes(short_folder: Path) -> AsyncIterator[Sandboxes]:
 def limits() -> Limits:
     """What the sandboxes of these tests may use: the product's own defaults, except for less memory and time."""
     return Limits(
-        memory_bytes=256 << 20, disk_bytes=32 << 20, tmp_bytes=16 << 20, processes=64, open_files=256, wall_s=20
+        memory_bytes=256 << 20, disk_bytes=32 << 20, tmp_bytes=16 << 20, processes=40, open_files=256, wall_s=20
     )
 
 

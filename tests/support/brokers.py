@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import count
 from typing import Any, Protocol, cast
 
@@ -105,16 +106,20 @@ class RealBroker:
         rights = {SERVICE: permissions.SERVICE, **{name: permissions.tenant_permissions(name) for name in TENANTS}}
         urls = self.node.add_users(tuple(BrokerUser(name, PASSWORD, (), ("^$", "^$", "^$")) for name in rights))
         self._host = f"test-{next(_numbers)}"
-        definitions = {
-            "vhosts": [{"name": self._host}],
-            "permissions": [
-                {"user": name, "vhost": self._host, "configure": r.configure, "write": r.write, "read": r.read}
-                for name, r in rights.items()
-            ],
-        }
+        entries = [{"user": name, "vhost": self._host, **asdict(right)} for name, right in rights.items()]
+        self._define({"vhosts": [{"name": self._host}], "permissions": entries})
+        self.urls = {name: url + self._host for name, url in zip(rights, urls, strict=True)}
+
+    def add_stranger(self, name: str) -> None:
+        """A broker user who may do everything here, under any name."""
+        (url,) = self.node.add_users((BrokerUser(name, PASSWORD, (), ("^$", "^$", "^$")),))
+        everything = permissions.Permissions(".*", ".*", ".*")
+        self._define({"permissions": [{"user": name, "vhost": self._host, **asdict(everything)}]})
+        self.urls[name] = url + self._host
+
+    def _define(self, definitions: dict[str, Any]) -> None:
         encoded = base64.b64encode(json.dumps(definitions).encode()).decode()
         self.node.evaluate(f'ok = rabbit_definitions:import_raw(base64:decode(<<"{encoded}">>)).')
-        self.urls = {name: url + self._host for name, url in zip(rights, urls, strict=True)}
 
     def close_host(self) -> None:
         """Delete the virtual host with all that is in it."""

@@ -262,12 +262,14 @@ class ClientSuite:
         await door.open()
         answerer = Answerer(door)
         async with AsyncClient(broker.transport("acme")) as client:
-            batch = asyncio.ensure_future(client.submit_many([sql(f"select {n}") for n in range(60)], timeout=20))
+            # The limit is soft by what is under way at once, so far more than the window is submitted.
+            jobs = [sql(f"select {n}") for n in range(300)]
+            batch = asyncio.ensure_future(client.submit_many(jobs, window=10, timeout=20))
             await asyncio.sleep(0.3)
             assert not batch.done()
-            await answerer.start(prefetch=3)
+            await answerer.start(prefetch=20)
             handles = await batch
-            assert len({(await handle.outcome(timeout=10)).job_id for handle in handles}) == 60
+            assert len({(await handle.outcome(timeout=10)).job_id for handle in handles}) == 300
         await answerer.stop()
         await door.close()
 

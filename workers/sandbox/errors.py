@@ -7,6 +7,7 @@
     │   └── NotPermitted                   not root, or the cgroups cannot be written
     ├── SpecInvalid                        a limit, mount, command or name that no sandbox can have
     ├── UnknownSandbox                     no sandbox of this id (any more)
+    ├── SandboxEnded                       it ended while a command ran in it; its usage says whether for memory
     ├── RunscFailed               (retry)  runsc ended with an error; `detail` is what it said
     ├── RunscHung                 (retry)  runsc did not end within its deadline and was killed
     ├── ReaperLost                (retry)  the process that owns the sandboxes of this host is gone
@@ -61,6 +62,10 @@ class SpecInvalid(SandboxError):
 
 class UnknownSandbox(SandboxError):
     code = "sandbox.unknown"
+
+
+class SandboxEnded(SandboxError):
+    code = "sandbox.ended"
 
 
 class RunscFailed(SandboxError):

@@ -41,7 +41,7 @@ class Limits:
     cpus: float = 1.0
     """CPU time per wall time."""
     processes: int = 128
-    """Processes and threads inside, together."""
+    """Processes and threads inside, together. A process costs the host about 5 MiB, beside its own memory."""
     disk_bytes: int = 256 * MIB
     """Files under the home folder. They live in memory and count against `memory_bytes` too."""
     tmp_bytes: int = 64 * MIB

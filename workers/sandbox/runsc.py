@@ -32,17 +32,22 @@ from workers.sandbox.errors import (
     RunscHung,
     RunscMissing,
     RunscUnsuitable,
+    SandboxEnded,
     SandboxError,
     UnknownSandbox,
 )
 from workers.sandbox.invocation import Finished, Launch, RunscSpec, SandboxState
-from workers.sandbox.translation import translate
+from workers.sandbox.translation import translate, why_not_started
 
 OLDEST_RELEASE = 20230801
 """Older ones have no systrap platform, or one that leaks memory."""
 GRACE_S = 5.0
 DRAIN_S = 0.5
 """For output still in the pipe when its command has ended; a process left behind may hold the pipe for ever."""
+RUNSC_FAILED, NOT_STARTED = 128, 127
+"""runsc's exit code for its own failures; a shell's for a program that cannot be started."""
+ENDING_S = 0.3
+"""For the news of a sandbox's end, which may come after the news of the command that ran in it."""
 SAID_BYTES = 16 * 1024
 LISTING_BYTES = 16 * 1024 * 1024
 HOST_DESCRIPTORS = 20_000
@@ -137,7 +142,7 @@ class Runsc:
         """Run one more process inside (`process`: a JSON file as `bundle.build_process` makes it) until it ends.
 
         One that runs longer than `timeout_s` or writes more than `output_bytes` is killed; processes that *it* started
-        may go on until the sandbox is destroyed.
+        may go on until the sandbox is destroyed. One that cannot be started ends with 127, as in a shell.
         """
         channel, started = self._require_channel(), time.monotonic()
         pid_file = process.with_suffix(".pid")
@@ -155,8 +160,16 @@ class Runsc:
                 await self._end_inside(sandbox_id, pid_file)
             else:
                 await asyncio.gather(stdout.ended(DRAIN_S), stderr.ended(DRAIN_S))
-            if code == 128 and not await asyncio.to_thread(pid_file.exists):  # runsc's own failure
-                raise translate("exec", code, stderr.close().decode(errors="replace"))
+            if code == RUNSC_FAILED and not await asyncio.to_thread(pid_file.exists):
+                said = stderr.close().decode(errors="replace")
+                reason = why_not_started(said)
+                if reason is None:
+                    raise translate("exec", code, said)
+                return _not_started(reason, time.monotonic() - started)
+            if code == RUNSC_FAILED and await self._ends_soon(sandbox_id):
+                raise SandboxEnded(
+                    "the sandbox ended while a command ran in it", hint="its memory limit may be too low"
+                )
             return Finished(
                 stdout=stdout.close(),
                 stderr=stderr.close(),
@@ -258,6 +271,12 @@ class Runsc:
             stdout.close()
             stderr.close()
 
+    async def _ends_soon(self, sandbox_id: str) -> bool:
+        """Whether the sandbox itself is gone, or is just about to be: a program may end with runsc's own code too."""
+        with contextlib.suppress(TimeoutError, UnknownSandbox):
+            await self.wait(sandbox_id, ENDING_S)
+        return self.has_ended(sandbox_id)
+
     async def _end_inside(self, sandbox_id: str, pid_file: Path) -> None:
         """Kill a process inside that has used up its time or output; where that fails, everything inside."""
         try:
@@ -335,6 +354,10 @@ async def _code_unless_full(channel: Channel, request: int, full: asyncio.Event,
             reply.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reply
+
+
+def _not_started(reason: str, wall_s: float) -> Finished:
+    return Finished(code=NOT_STARTED, stdout=b"", stderr=reason.encode(), capped=False, timed_out=False, wall_s=wall_s)
 
 
 def _memory_file(content: bytes) -> int:

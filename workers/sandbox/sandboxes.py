@@ -24,6 +24,7 @@ from typing import Any
 from workers.sandbox.bundle import Bind, Command, build_process, build_spec, check_sandbox_id
 from workers.sandbox.cgroup import Cgroups, CgroupUsage
 from workers.sandbox.errors import (
+    ReaperLost,
     RunscFailed,
     RunscHung,
     SandboxError,
@@ -130,8 +131,8 @@ class Sandboxes:
         """
         sandbox = self._describe(image, limits, mounts, sandbox_id)
         spec = build_spec(image, limits, command, sandbox.mounts, self.cgroups.place(sandbox.id))
-        await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
         async with self._undone_on_error(sandbox):
+            await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
             await self.runsc.run(sandbox.id, _launch(sandbox, stdio))
         return sandbox
 
@@ -161,8 +162,8 @@ class Sandboxes:
         if missing:
             raise SpecInvalid("mounts", f"the snapshot had something mounted at {', '.join(sorted(missing))}")
         spec = build_spec(image, limits, IDLE, sandbox.mounts, self.cgroups.place(sandbox.id))
-        await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
         async with self._undone_on_error(sandbox):
+            await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
             await self.runsc.restore(sandbox.id, _launch(sandbox, stdio), snapshot.folder)
         return sandbox
 
@@ -236,8 +237,8 @@ class Sandboxes:
         await asyncio.to_thread(self.cgroups.wait_empty, sandbox_id)  # the gofer ends a moment after the sentry
         try:
             await self.runsc.delete(sandbox_id)
-        except UnknownSandbox:
-            pass  # runsc never made it, or lost its state: what is left of it goes below
+        except (UnknownSandbox, ReaperLost):
+            pass  # runsc never made it or cannot be asked: what is left of it goes below
         except (RunscFailed, RunscHung):
             # A process that cannot be killed softly: kill the whole group, then runsc has nothing left to wait for.
             await asyncio.to_thread(self.cgroups.clear, sandbox_id)
@@ -245,6 +246,12 @@ class Sandboxes:
                 await self.runsc.delete(sandbox_id)
         await asyncio.to_thread(self._clear, sandbox_id)
         return Ended(id=sandbox_id, code=code, usage=usage)
+
+    async def recover(self) -> list[str]:
+        """Start again after ReaperLost. Every sandbox of before is gone; the ids of those that had to be swept up."""
+        self._alive.clear()
+        await self.runsc.start()
+        return await self.reconcile()
 
     async def reconcile(self) -> list[str]:
         """Destroy every sandbox that is on disk, in runsc's state or in a cgroup, but not ours; their ids."""

@@ -22,13 +22,20 @@ MAX_DETAIL = 2000
 
 _UNKNOWN = ("container does not exist", "file does not exist", "not found", "no such container")
 _SPACE = ("no space left on device", "disk quota exceeded")
-_CONNECTED = ("unix socket", "host.connectedendpoint", "hostuds", "endpoint", "connected")
+_UNSAVABLE = ("encoding error", "connectedendpoint")
+_NOT_STARTED = (
+    "no such file or directory",
+    "permission denied",
+    "exec format error",
+    "not a directory",
+    "is a directory",
+)
 _NOT_RUNNING = ("is not running", "not running", "connection refused", "container stopped", "cannot be checkpointed")
 
 
 def translate(verb: str, exit_code: int, said: str) -> SandboxError:
     """`said`: stderr as text, or the JSON lines of runsc's log."""
-    detail = _plain(said)[-MAX_DETAIL:]
+    detail = _plain(said)[:MAX_DETAIL]
     text = detail.lower()
     if any(phrase in text for phrase in _SPACE) and verb == "checkpoint":
         return SnapshotSpaceExhausted(
@@ -38,7 +45,7 @@ def translate(verb: str, exit_code: int, said: str) -> SandboxError:
         phrase in text for phrase in _UNKNOWN
     ):
         return UnknownSandbox("no such sandbox on this host", detail=detail)
-    if verb == "checkpoint" and any(phrase in text for phrase in _CONNECTED):
+    if verb == "checkpoint" and any(phrase in text for phrase in _UNSAVABLE):
         hint = "close every connection to the host before a snapshot"
         return CheckpointRefused("the sandbox holds something that cannot be saved", hint=hint, detail=detail)
     if verb in ("exec", "kill", "checkpoint") and any(phrase in text for phrase in _NOT_RUNNING):
@@ -50,6 +57,14 @@ def translate(verb: str, exit_code: int, said: str) -> SandboxError:
             "the host may not run sandboxes", hint="run it as root with writable cgroups", detail=detail
         )
     return RunscFailed(verb, exit_code, detail or "it said nothing")
+
+
+def why_not_started(said: str) -> str | None:
+    """What a shell would say of a program that `runsc exec` could not start; None when runsc itself failed."""
+    for phrase in _NOT_STARTED:
+        if phrase in said.lower():
+            return phrase
+    return None
 
 
 def _plain(said: str) -> str:

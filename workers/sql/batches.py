@@ -45,10 +45,10 @@ def _plain(plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
     return array if array.type == plan.arrow else array.cast(plan.arrow)
 
 
-def _text(plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
+def _text(_plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
     """Numerics that go as text: ADBC has words of its own for what is no number."""
     for word, ours in _NO_NUMBERS.items():
-        array = pc.if_else(pc.equal(array, word), ours, array)
+        array = pc.if_else(pc.equal(array, pa.scalar(word)), pa.scalar(ours), array)
     return array
 
 
@@ -73,7 +73,7 @@ def _time(plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
     return array
 
 
-def _uuid(plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
+def _uuid(_plan: ColumnPlan, array: pa.Array[Any]) -> pa.Array[Any]:
     return pa.ExtensionArray.from_storage(pa.uuid(), array)
 
 

@@ -61,7 +61,7 @@ class BulkSession:
         """Connect with a deadline (libpq's own). Raises DatabaseUnavailable or DatabaseRefusesRole."""
         try:
             return cls(await asyncio.to_thread(dbapi.connect, libpq_uri(spec), autocommit=True))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error) from None
 
     @property
@@ -99,7 +99,7 @@ class BulkSession:
                 self._cursor.close()
                 self._cursor = None
             self.control("ROLLBACK")
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is not to be trusted
             self.broken = True
 
     def cancel(self) -> None:
@@ -167,7 +167,7 @@ class _Extract:
         try:
             self._session.begin(self._statement.timeout_s)
             return self._run(executor)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error, self._statement.sql) from None
         finally:
             self._session.end()

@@ -31,7 +31,7 @@ COLUMNS_SQL = f"""
       AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
       AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT, INSERT, UPDATE')
     ORDER BY n.nspname, c.relname, a.attnum
-"""
+"""  # noqa: S608 - constants of this package
 KEYS_SQL = """
     SELECT n.nspname AS schema, c.relname AS name, pg_catalog.cardinality(p.conkey) AS size
     FROM pg_catalog.pg_constraint p
@@ -44,7 +44,7 @@ FUNCTIONS_SQL = f"""
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname NOT IN {_SYSTEM_SCHEMAS} AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
     ORDER BY 1, 2
-"""
+"""  # noqa: S608 - constants of this package
 
 
 async def read_catalog(session: Session) -> Catalog:

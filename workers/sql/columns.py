@@ -32,7 +32,7 @@ def resolve_plans(plans: Sequence[ColumnPlan], columns: Sequence[Values], *, str
     """The plans with every undecided or unfit decimal settled by the values at hand.
 
     Buffered (all values are at hand): the smallest decimal128(38, s) that holds all, else text, also where a declared
-    numeric holds NaN. Streaming (first batch only): the same, but a declared type stays, and no value at all means text.
+    numeric holds NaN. Streaming (first batch only): the same, but a declared type stays, and no value means text.
     """
     settled = []
     for plan, values in zip(plans, columns, strict=True):
@@ -164,7 +164,7 @@ def _time(plan: ColumnPlan, values: Values) -> pa.Array[Any]:
     return pa.array(values, pa.int64()).view(plan.arrow)
 
 
-def _interval(plan: ColumnPlan, values: Values) -> pa.Array[Any]:
+def _interval(_plan: ColumnPlan, values: Values) -> pa.Array[Any]:
     missing = pa.array([value is None for value in values], pa.bool_())
     triples = [value or (0, 0, 0) for value in values]
     fields = list(zip(*triples, strict=True)) or [(), (), ()]
@@ -172,7 +172,7 @@ def _interval(plan: ColumnPlan, values: Values) -> pa.Array[Any]:
     return pa.StructArray.from_arrays(children, fields=list(INTERVAL_TYPE), mask=missing)
 
 
-def _uuid(plan: ColumnPlan, values: Values) -> pa.Array[Any]:
+def _uuid(_plan: ColumnPlan, values: Values) -> pa.Array[Any]:
     storage = pa.array([None if value is None else value.bytes for value in values], pa.binary(16))
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 

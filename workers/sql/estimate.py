@@ -1,5 +1,5 @@
-"""The planner's estimate of a statement: how much it costs, how many rows it returns. Decides nothing about the result's
-way; `read` does. EXPLAIN plans and never runs the statement.
+"""The planner's estimate of a statement: how much it costs, how many rows it returns. Which way the result takes is
+decided in `read`. EXPLAIN plans and never runs the statement.
 
 Kept per text (with its parameters where a cost ceiling applies), because agents repeat themselves and planning a small
 query costs as much as running it.

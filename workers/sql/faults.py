@@ -1,9 +1,9 @@
 """Translates what the PostgreSQL drivers raise into workers.errors. The fence: nothing of a driver passes it.
 
 Called wherever `session`, `bulk` and `pool` talk to a server. Messages go to the tenant, and engine messages can quote
-row values (`invalid input syntax for type integer: "<a cell>"`), so they are rebuilt: the SQLSTATE's condition name, the
-server's own words only where they describe the statement, quoted fragments only where the statement itself contains
-them, never DETAIL, HINT, CONTEXT, host names or DSNs.
+row values (`invalid input syntax for type integer: "<a cell>"`), so they are rebuilt: the SQLSTATE's condition name,
+the server's own words only where they describe the statement, quoted fragments only where the statement itself
+contains them, never DETAIL, HINT, CONTEXT, host names or DSNs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import msgspec
 
 from workers.sql.ledger import CREATE_SQL, GRANTS, LEDGER, LEDGER_SCHEMA
 
-# Functions that a read-only transaction does not stop: they sleep, lock, signal, write WAL, export or run SQL in strings.
+# Functions that a read-only transaction does not stop: they sleep, lock, signal, write WAL or run SQL in strings.
 # set_config stays: asyncpg needs it to learn types; settings cannot widen what the role may do.
 REVOKED_FUNCTIONS = (
     "pg_sleep", "pg_sleep_for", "pg_sleep_until",
@@ -114,7 +114,7 @@ DO $sandpool$ DECLARE f regprocedure; BEGIN
     LOOP
         EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
     END LOOP;
-END $sandpool$;"""
+END $sandpool$;"""  # noqa: S608 - names are quoted
 
 
 def _revoke_everything(wanted: Hardening) -> str:
@@ -129,7 +129,7 @@ DO $sandpool$ DECLARE s name; BEGIN
         EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', s, {role});
         EXECUTE pg_catalog.format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA %I FROM PUBLIC', s);
     END LOOP;
-END $sandpool$;"""
+END $sandpool$;"""  # noqa: S608 - names are quoted
 
 
 def _grants(wanted: Hardening) -> list[str]:

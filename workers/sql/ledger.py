@@ -24,9 +24,9 @@ CREATE TABLE IF NOT EXISTS {LEDGER} (
 CLAIM_SQL = f"""
     INSERT INTO {LEDGER} (job_id, tenant, digest, statement) VALUES ($1, $2, $3, $4)
     ON CONFLICT (job_id) DO NOTHING RETURNING job_id
-"""
-FIND_SQL = f"SELECT tenant, digest, rows_affected, manifest FROM {LEDGER} WHERE job_id = $1"
-FILL_SQL = f"UPDATE {LEDGER} SET rows_affected = $2, manifest = $3 WHERE job_id = $1"
+"""  # noqa: S608 - constants of this package
+FIND_SQL = f"SELECT tenant, digest, rows_affected, manifest FROM {LEDGER} WHERE job_id = $1"  # noqa: S608 - constants of this package
+FILL_SQL = f"UPDATE {LEDGER} SET rows_affected = $2, manifest = $3 WHERE job_id = $1"  # noqa: S608 - constants of this package
 
 GRANTS = ("SELECT", "INSERT (job_id, tenant, digest, statement)", "UPDATE (rows_affected, manifest)")
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE")

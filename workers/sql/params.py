@@ -1,9 +1,9 @@
 """Turns a job's JSON parameters into what the driver sends for each declared type. Pure.
 
 Called by `session` with the types the server declared for $1, $2, ... A string is PostgreSQL's text form of the value,
-whatever the type. Forms that Python reads exactly as PostgreSQL does are converted here; any other text form of a date,
-time, timestamp or interval is left for the server to read (`AskServer`), so that `'yesterday'` or `'1 mon -2 days'` mean
-what they mean in psql. Error messages name position and type, never the value.
+whatever the type. Forms that Python reads exactly as PostgreSQL does are converted here; any other text form of a
+date, time, timestamp or interval is left for the server to read (`AskServer`), so that `'yesterday'` or
+`'1 mon -2 days'` mean what they mean in psql. Error messages name position and type, never the value.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from uuid import UUID
 from workers.errors import InvalidParameter
 
 _EPOCH_ORDINAL = date(2000, 1, 1).toordinal()
-_EPOCH = datetime(2000, 1, 1)
 _EPOCH_UTC = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH = _EPOCH_UTC.replace(tzinfo=None)
 _INTEGER_BOUNDS = {21: 2**15, 23: 2**31, 20: 2**63}
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ISO_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)?")
@@ -145,7 +145,7 @@ def _integer(value: Any, oid: int) -> int:
     return int(value)
 
 
-def _float(value: Any, oid: int) -> float:
+def _float(value: Any, _oid: int) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _NoValue("expected a number")
     if isinstance(value, str) and ("_" in value or not value.isascii()):
@@ -156,7 +156,7 @@ def _float(value: Any, oid: int) -> float:
     return number
 
 
-def _bool(value: Any, oid: int) -> bool:
+def _bool(value: Any, _oid: int) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.strip().lower() in _BOOLS:
@@ -164,7 +164,7 @@ def _bool(value: Any, oid: int) -> bool:
     raise _NoValue("expected true or false")
 
 
-def _numeric(value: Any, oid: int) -> str:
+def _numeric(value: Any, _oid: int) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _NoValue("expected a number or its decimal text")
     if isinstance(value, float):
@@ -172,7 +172,7 @@ def _numeric(value: Any, oid: int) -> str:
     return str(value)
 
 
-def _bytea(value: Any, oid: int) -> bytes:
+def _bytea(value: Any, _oid: int) -> bytes:
     if not isinstance(value, str):
         raise _NoValue(r"expected a string, \x and hexadecimal digits")
     if value.startswith("\\x"):
@@ -182,13 +182,13 @@ def _bytea(value: Any, oid: int) -> bytes:
     return value.encode()
 
 
-def _uuid(value: Any, oid: int) -> UUID:
+def _uuid(value: Any, _oid: int) -> UUID:
     if not isinstance(value, str):
         raise _NoValue("expected a string")
     return UUID(value.strip())
 
 
-def _json(value: Any, oid: int) -> str:
+def _json(value: Any, _oid: int) -> str:
     # A string is already JSON text, as PostgreSQL would read it; anything else is the JSON value itself.
     return value if isinstance(value, str) else json.dumps(value, allow_nan=False, ensure_ascii=False)
 
@@ -227,7 +227,7 @@ def _microseconds(span: Any) -> int:
     return (int(span.days) * 86_400 + int(span.seconds)) * 1_000_000 + int(span.microseconds)
 
 
-def _text(value: Any, oid: int) -> str:
+def _text(value: Any, _oid: int) -> str:
     if isinstance(value, str):
         text = value
     elif isinstance(value, bool):
@@ -242,10 +242,17 @@ def _text(value: Any, oid: int) -> str:
     return text
 
 
+def _unsigned(value: Any, _oid: int) -> int:
+    number = _integer(value, 20)
+    if not 0 <= number < 2**32:
+        raise _NoValue("out of its range")
+    return number
+
+
 _CONVERTERS: dict[int, Callable[[Any, int], Any]] = {
     16: _bool,
     **dict.fromkeys(INT_OIDS, _integer),
-    26: lambda value, oid: _oid(value),
+    26: _unsigned,
     **dict.fromkeys(FLOAT_OIDS, _float),
     1700: _numeric,
     17: _bytea,
@@ -258,10 +265,3 @@ _CONVERTERS: dict[int, Callable[[Any, int], Any]] = {
     1083: _time,
     1186: _ask,
 }
-
-
-def _oid(value: Any) -> int:
-    number = _integer(value, 20)
-    if not 0 <= number < 2**32:
-        raise _NoValue("out of its range")
-    return number

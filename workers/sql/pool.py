@@ -1,7 +1,7 @@
 """The pool: owns every connection to one database on one node and runs the statements that the policy allowed.
 
-Called by the pool's Ray actor (`workers.actors`) or directly. `run` never raises for a job's own trouble: it answers with
-an Attempt that carries the typed error. The pool knows no policy, no queue and no retry; whoever calls it decides those.
+Called by the pool's Ray actor (`workers.actors`) or directly. `run` never raises for a job's own trouble: it answers
+with an Attempt that carries the typed error. The pool knows no policy, no queue and no retry: its caller decides those.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Pool:
         try:
             async with asyncio.timeout(ROLE_DEADLINE_S):
                 await check_role(session, self._spec)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error) from None
         finally:
             self._lender.discard(session)
@@ -115,7 +115,7 @@ class Pool:
             if trouble.sqlstate == QUERY_CANCELED and time.monotonic() - started_s >= statement.timeout_s:
                 # The server says why it cancelled in its own language only; the clock says it too.
                 error = StatementTimedOut("the statement ran longer than its time limit", sqlstate=QUERY_CANCELED)
-        except Exception as trouble:
+        except Exception as trouble:  # noqa: BLE001 - translated, whatever it is
             error = translate(trouble, statement.sql)
         finally:
             self._forget(statement.job_id, run)
@@ -138,7 +138,7 @@ class Pool:
         assert isinstance(session, Session)
         try:
             return await read_catalog(session)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             session.broken = True
             raise translate(error) from None
         finally:

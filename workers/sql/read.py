@@ -1,8 +1,8 @@
 """Runs one read: BEGIN READ ONLY, the statement, always ROLLBACK; rows come in bounded pieces.
 
-Called by `pool`. Decides which way a result takes: small ones as rows in one piece, large ones and those whose plan uses
-parallel workers as Arrow batches (`bulk`), everything that Arrow batches cannot carry exactly as a stream of rows.
-A small read costs three round trips: BEGIN with its settings, bind and execute, ROLLBACK; the last overlaps with writing.
+Called by `pool`. Decides which way a result takes: small ones as rows in one piece, large ones and those whose plan
+uses parallel workers as Arrow batches (`bulk`), what Arrow batches cannot carry exactly as a stream of rows. A small
+read costs three round trips: BEGIN with its settings, bind and execute, ROLLBACK; the last overlaps with writing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Reader:
                 # A table changed under a prepared statement; nothing was returned yet, so prepare it anew.
                 if last:
                     raise translate(error, statement.sql) from None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - translated, whatever it is
                 raise translate(error, statement.sql) from None
         raise AssertionError("unreachable")
 
@@ -76,7 +76,7 @@ class Reader:
 
 
 async def begin_on(lender: Lender, statement: Statement, *, writes: bool = False) -> Session:
-    """A session of the tenant's with an open transaction. A connection that died while idle is replaced, not reported."""
+    """A session of the tenant's with an open transaction. A connection that died while idle is replaced unnoticed."""
     for last in (*([False] * (MAX_OPEN_TRIES - 1)), True):
         loan = await lender.acquire(statement.tenant, statement.timeout_s)
         assert isinstance(loan, Session)

@@ -134,7 +134,7 @@ class ResultStream:
 
 
 def deliver_small(volume: Volume, statement: Statement, shapes: Shapes, rows: Sequence[Any]) -> Delivered:
-    """Write rows that are all at hand (one beyond the limit counts as more) as one part, with a copy inline. Blocking."""
+    """Write rows that are all at hand (one beyond the limit means more) as one part, with a copy inline. Blocking."""
     small = build_small(statement, shapes, rows)
     return small.delivered(write_small(volume, *small.name, small.table, small.shape.columns))
 

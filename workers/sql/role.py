@@ -1,5 +1,5 @@
-"""Checks at start that the pool's role can do no more than the database's registration says. The server's own grants are
-the first line of defence: they hold even where every later check is wrong.
+"""Checks at start that the pool's role can do no more than the database's registration says. The server's own grants
+are the first line of defence: they hold even where every later check is wrong.
 
 Called by `pool.start`. Raises DatabaseRefusesRole naming each grant or attribute and the statement that removes it.
 """
@@ -66,8 +66,8 @@ _FUNCTIONS_SQL = """
       AND (n.nspname = 'pg_catalog' AND p.proname IN (
                'pg_read_file', 'pg_read_binary_file', 'pg_stat_file', 'pg_ls_dir', 'pg_ls_logdir', 'pg_ls_waldir',
                'pg_ls_tmpdir', 'pg_ls_archive_statusdir', 'lo_import', 'lo_export', 'pg_reload_conf', 'pg_promote')
-           OR p.proname IN ('pg_file_write', 'pg_file_read', 'pg_file_unlink', 'pg_file_rename', 'dblink', 'dblink_exec',
-                            'dblink_connect', 'dblink_connect_u', 'dblink_send_query'))
+           OR p.proname IN ('pg_file_write', 'pg_file_read', 'pg_file_unlink', 'pg_file_rename', 'dblink',
+                            'dblink_exec', 'dblink_connect', 'dblink_connect_u', 'dblink_send_query'))
     ORDER BY 1
 """
 

@@ -1,7 +1,7 @@
 """One asyncpg connection and its discipline: the only place where an agent's text meets the server's row protocol.
 
-Used by `read` and `write` through `lender`, which owns the sessions. Agent text goes by the extended protocol only (one
-statement, never `execute(text)`); transaction control is simple-protocol strings that consist of constants and integers.
+Used by `read` and `write` through `lender`, which owns the sessions. Agent text goes by the extended protocol only
+(one statement, never `execute(text)`); transaction control is simple-protocol strings of constants and integers.
 
 Isolation is READ COMMITTED: a job is one statement, and one statement sees one snapshot; REPEATABLE READ would add
 serialization failures to writes and nothing to reads.
@@ -97,7 +97,7 @@ class Session:
             session = cls(connection, spec)
             session._install_codecs()
             await session._learn_types()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error) from None
         return session
 
@@ -125,7 +125,7 @@ class Session:
             if self._connection.is_in_transaction():
                 await self._protocol.query("ROLLBACK", self._spec.connect_timeout_s)
             self.broken = self.broken or self._connection.is_closed() or self._connection.is_in_transaction()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is not to be trusted
             self.broken = True
 
     async def reset_for(self, tenant: str) -> None:
@@ -186,7 +186,7 @@ class Session:
         """Disconnect politely within a second, else hard. Never raises."""
         try:
             await self._connection.close(timeout=1.0)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the socket goes
             self._connection.terminate()
 
     def terminate(self) -> None:
@@ -263,7 +263,7 @@ def _type_modifiers(state: Any, width: int) -> list[int]:
     """The type modifier of every column, from the row description (name, table, column, oid, length, modifier, format)
     that a prepared statement holds but does not show; -1 for all where asyncpg should ever hold it otherwise."""
     for referent in gc.get_referents(state):
-        if isinstance(referent, list) and len(referent) == width > 0:
-            if all(isinstance(item, tuple) and len(item) == 7 for item in referent):
-                return [int(item[5]) for item in referent]
+        is_long = isinstance(referent, list) and len(referent) == width > 0
+        if is_long and all(isinstance(item, tuple) and len(item) == 7 for item in referent):
+            return [int(item[5]) for item in referent]
     return [-1] * width

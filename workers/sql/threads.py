@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -49,10 +50,10 @@ class ResultThreads:
         """Let queued work finish, then end the threads; gives up waiting after the timeout."""
         for _ in self._threads:
             self._tasks.put(None)
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while any(t.is_alive() for t in self._threads) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
-        self._threads.clear()
+        threads, self._threads = self._threads, []
+        deadline_s = monotonic() + timeout_s
+        for thread in threads:
+            await asyncio.to_thread(thread.join, max(0.0, deadline_s - monotonic()))
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -17,7 +17,7 @@ MAX_DECIMAL128_DIGITS = 38
 MAX_DECIMAL256_DIGITS = 76
 
 INTERVAL_TYPE = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("microseconds", pa.int64())])
-"""PostgreSQL's own three fields. Parquet cannot hold Arrow's interval, whose nanoseconds would also overflow at 292 years."""
+"""PostgreSQL's own three fields. Parquet cannot hold Arrow's interval, whose nanoseconds also overflow at 292 years."""
 
 
 class Kind(Enum):
@@ -166,7 +166,7 @@ def decimal_type(precision: int, scale: int) -> pa.DataType | None:
 
 
 def numeric_modifier(typmod: int) -> tuple[int, int]:
-    """(precision, scale) in a numeric's type modifier: numeric_typmod_precision and _scale of PostgreSQL's numeric.c."""
+    """(precision, scale) in a numeric's type modifier, as numeric_typmod_scale() of PostgreSQL's numeric.c reads it."""
     modifier = typmod - 4
     return (modifier >> 16) & 0xFFFF, ((modifier & 0x7FF) ^ 1024) - 1024
 

@@ -6,7 +6,7 @@ Called by `pool`. The order, and what a crash after each step leaves:
 2. run the statement                    the same
 3. write RETURNING's rows as data       the same; the data of this attempt is named by no record and gets swept
 4. put the manifest into the ledger     the same
-5. commit                               the ledger has it all: the next attempt returns the recorded manifest, runs nothing
+5. commit                               the ledger has it all: the next attempt returns its manifest and runs nothing
 
 A claim waits for a concurrent attempt of the same job (the primary key's lock), then finds its row. Data before commit,
 because a commit cannot be undone when the volume fails. Any other ending than `Succeeded` means no effect; only a
@@ -16,6 +16,7 @@ connection lost during step 5 is unknown here, and the next attempt finds out.
 from __future__ import annotations
 
 import asyncio
+
 import msgspec
 
 from sandpool.outcome import Ending, Manifest
@@ -66,7 +67,7 @@ class Writer:
                 return await self._write(session, statement, volume)
             finally:
                 await finish(session, self._lender)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error, statement.sql) from None
 
     async def _claim(self, session: Session, statement: Statement) -> bool:

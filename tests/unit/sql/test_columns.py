@@ -73,7 +73,7 @@ def test_a_stream_keeps_a_declared_type_and_refuses_what_does_not_fit_it() -> No
     ("oid", "value"), [(1082, 2**31 - 1), (1082, -(2**31)), (1114, 2**63 - 1), (1114, -(2**63)), (1083, 86_400_000_000)]
 )
 def test_infinities_and_midnight_after_are_refused(oid: int, value: int) -> None:
-    with pytest.raises(UnrepresentableValue, match="CAST|'v'"):
+    with pytest.raises(UnrepresentableValue, match="'v'"):
         build_column(plan_column("v", "t", oid, -1), [0, value, None])
 
 

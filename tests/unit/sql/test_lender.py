@@ -1,4 +1,4 @@
-"""The lender keeps its budget, prefers a tenant's own connection, never loses one, and never lets anyone wait for ever."""
+"""The lender keeps its budget, prefers a tenant's own connection, loses none, and lets nobody wait for ever."""
 
 from __future__ import annotations
 

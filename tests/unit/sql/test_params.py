@@ -15,6 +15,8 @@ from workers.sql.params import AskServer, ParamType, array_depth, as_argument, a
 INT2, INT4, INT8, TEXT, DATE, TIMESTAMP, TIMESTAMPTZ = 21, 23, 20, 25, 1082, 1114, 1184
 EVERY_OID = [16, 17, 20, 21, 23, 25, 26, 114, 700, 701, 869, 1082, 1083, 1114, 1184, 1186, 1700, 2950, 3802, 99999]
 
+EARLY, LATE = (datetime(year, 1, 1, tzinfo=UTC).replace(tzinfo=None) for year in (2, 9998))
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
@@ -29,11 +31,12 @@ def one(value: Any, oid: int, element: int = 0) -> Any:
 @settings(deadline=None)
 @given(json_values, st.sampled_from(EVERY_OID), st.sampled_from([0, *EVERY_OID]))
 def test_every_json_value_converts_or_is_refused_by_position(value: Any, oid: int, element: int) -> None:
+    refused = None
     try:
         one(value, oid, element)
     except InvalidParameter as error:
-        assert "$1" in error.message
-        assert "some_type" in error.message
+        refused = error
+    assert refused is None or ("$1" in refused.message and "some_type" in refused.message)
 
 
 @settings(deadline=None)
@@ -56,14 +59,14 @@ def test_iso_dates_are_days_since_2000(day: date) -> None:
 @settings(deadline=None)
 @given(st.datetimes())
 def test_iso_timestamps_are_microseconds_since_2000(moment: datetime) -> None:
-    span = moment - datetime(2000, 1, 1)
+    span = moment - datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     expected = ((span.days * 86400 + span.seconds) * 1_000_000 + span.microseconds,)
     assert one(moment.isoformat(), TIMESTAMP) == expected
     assert one(moment.isoformat(" ") + "+00:00", TIMESTAMPTZ) == expected
 
 
 @settings(deadline=None)
-@given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1)), st.integers(-14, 14))
+@given(st.datetimes(min_value=EARLY, max_value=LATE), st.integers(-14, 14))
 def test_the_offset_counts_for_timestamptz_only(moment: datetime, hours: int) -> None:
     text = f"{moment.isoformat()}{hours:+03d}:00"
     moved = datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)

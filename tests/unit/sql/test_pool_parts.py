@@ -157,5 +157,5 @@ def test_harden_grants_no_other_write(writes: dict[str, tuple[str, ...]]) -> Non
 
 def test_a_table_is_named_with_its_schema() -> None:
     assert qualified("a.b") == '"a"."b"'
-    with pytest.raises(ValueError, match="schema.table"):
+    with pytest.raises(ValueError, match=r"schema\.table"):
         qualified("b")

@@ -11,7 +11,7 @@ import tomllib
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from workers.errors import ConfigurationError
 
@@ -60,6 +60,11 @@ class TableWrites(_Strict):
     kinds: Annotated[tuple[WriteKind, ...], Field(min_length=1, strict=False)]
 
 
+def _form(tables: Any) -> str:
+    """Which form of `tables` a file uses; tells pydantic whose errors to report."""
+    return "table" if isinstance(tables, dict) else "word" if isinstance(tables, str) else "list"
+
+
 class Policy(_Strict):
     """One policy file. Ceilings that are None are not set by the policy."""
 
@@ -68,7 +73,12 @@ class Policy(_Strict):
     mode: Literal["read-only", "writes"] = "read-only"
     schema_name: Annotated[str | None, Field(alias="schema", min_length=1)] = None
     """Where unqualified names of tables in this file belong; None: the catalog's first, else the dialect's own."""
-    tables: Literal["all"] | Names | dict[Name, TablePolicy]
+    tables: Annotated[
+        Annotated[Literal["all"], Tag("word")]
+        | Annotated[Names, Tag("list")]
+        | Annotated[dict[Name, TablePolicy], Tag("table")],
+        Discriminator(_form),
+    ]
     writes: Annotated[tuple[TableWrites, ...], Field(min_length=1, strict=False)] | None = None
     require_where: bool = True
     functions: Names | None = None
@@ -133,7 +143,8 @@ def load_policy(text: str) -> Policy:
 def _lines(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors(include_url=False, include_context=False):
-        key = ".".join(str(part) for part in problem["loc"] if part not in ("tuple[constrained-str, ...]",))
+        place = [str(part) for part in problem["loc"]]
+        key = ".".join(part for i, part in enumerate(place) if not (i == 1 and place[0] == "tables"))
         line = f"{key or 'file'}: {problem['msg']}"
         if line not in lines:
             lines.append(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from workers.sql.policy.functions import functions
 from workers.sql.policy.rules import Denied, deny, shown
 from workers.sql.policy.tables import TableRule
 
@@ -79,6 +80,8 @@ def find_column(scope: Scope | None, column: str) -> Source | None:
         if found is None and column in level.outputs:
             return None
         level = level.parent
+    if row is not None and not row.is_whole:
+        use_row(row)
     if opaque is not None:
         use(opaque, column)
         return opaque
@@ -107,6 +110,12 @@ def use_qualified(source: Source, column: str) -> None:
     """Checks `source.column`. Raises Denied."""
     if column in source.denied:
         deny_column(source, column)
+    if source.columns is None and source.rule is not None and source.rule.hides and column in functions("postgres"):
+        # Without the schema nobody can tell a column from PostgreSQL's other way to write function(table).
+        deny(
+            "schema.needed",
+            f"{shown(source.name)}.{shown(column)} may be a function over the whole row; give the schema",
+        )
     if source.columns is not None and column not in source.columns:
         deny(
             "column.unknown",

@@ -35,7 +35,7 @@ HEARTBEAT_S = 15
 """A silent peer is given up after three of them."""
 CONNECT_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
-PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LARGE_WRITE_BYTES = 64 * 1024
 """Above this a writer waits until the socket took it; what is below is bounded by the number of unsettled messages."""
 
@@ -83,7 +83,12 @@ class Lane:
         try:
             await self.ready()
             await self.outgoing.basic_publish(
-                body, exchange=exchange, routing_key=routing_key, properties=properties, mandatory=True
+                body,
+                exchange=exchange,
+                routing_key=routing_key,
+                properties=properties,
+                mandatory=True,
+                wait=len(body) > LARGE_WRITE_BYTES,
             )
         except VENDOR_ERRORS as error:
             raise fault_of(error) from error

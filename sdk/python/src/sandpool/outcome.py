@@ -148,7 +148,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """
         if not (allow_partial and self.ending is Ending.OutputCapped):
             self.raise_for_ending()
-        from sandpool.results import read_table  # pyarrow costs 150 ms and is an extra
+        from sandpool.results import read_table  # noqa: PLC0415 - pyarrow costs 150 ms and is an extra
 
         return read_table(self)
 

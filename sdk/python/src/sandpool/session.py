@@ -42,6 +42,7 @@ class Session:
         self.pending = Pending()
         self._calls: dict[str, asyncio.Future[JobStatus]] = {}
         self._recovery: asyncio.Task[None] | None = None
+        self._has_gap = False
         self._is_open = False
 
     async def open(self, timeout_s: float) -> None:
@@ -128,5 +129,11 @@ class Session:
 
     def on_gap(self) -> None:
         """Transport listener: replies may have been lost, so ask about every job that is still open."""
+        self._has_gap = True
         if self._is_open and (self._recovery is None or self._recovery.done()):
-            self._recovery = asyncio.get_running_loop().create_task(self.ask_about(self.pending.open()))
+            self._recovery = asyncio.get_running_loop().create_task(self._recover())
+
+    async def _recover(self) -> None:
+        while self._has_gap:
+            self._has_gap = False
+            await self.ask_about(self.pending.open())

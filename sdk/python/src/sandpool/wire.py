@@ -1,9 +1,9 @@
 """The messages on the broker: versioned JSON envelopes, and the names that both sides must agree on.
 
     {"v": 1, "kind": "sql", "job": {...}}               a job            exchange sandpool.jobs,    key sql.batch
-    {"v": 1, "kind": "outcome", "body": {...}}          an outcome       the caller's reply queue; exchange sandpool.events
+    {"v": 1, "kind": "outcome", "body": {...}}          an outcome       the reply queue; exchange sandpool.events
     {"v": 1, "kind": "control", "body": {...}}          a control call   exchange sandpool.control, key control
-    {"v": 1, "kind": "status", "body": {...}}           its answer       the caller's reply queue
+    {"v": 1, "kind": "status", "body": {...}}           its answer       the reply queue
 
 Strict both ways: an unknown version, kind or field is an error that says so, never a guess. Golden files of every
 version lie in tests/unit/golden. docs/message-format.md is the prose. No I/O here.
@@ -112,7 +112,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 def decode_outcome(data: bytes) -> Outcome:
     """Inverse of encode_outcome. Raises InvalidEnvelope."""
-    return _decode_body(data, "outcome", limit_bytes=4 * MAX_ENVELOPE_BYTES)
+    outcome: Outcome = _decode_body(data, "outcome", limit_bytes=4 * MAX_ENVELOPE_BYTES)
+    return outcome
 
 
 def encode_record(outcome: Outcome) -> bytes:
@@ -126,7 +127,8 @@ def encode_control(call: ControlCall) -> bytes:
 
 def decode_control(data: bytes) -> ControlCall:
     """Raises InvalidEnvelope."""
-    return _decode_body(data, "control")
+    call: ControlCall = _decode_body(data, "control")
+    return call
 
 
 def encode_status(status: JobStatus) -> bytes:
@@ -136,7 +138,8 @@ def encode_status(status: JobStatus) -> bytes:
 def decode_reply(data: bytes) -> Outcome | JobStatus:
     """What can arrive on a reply queue. Raises InvalidEnvelope."""
     kind = _check_head(data, known=("outcome", "status"), limit_bytes=4 * MAX_ENVELOPE_BYTES)
-    return _decode_body(data, kind, limit_bytes=4 * MAX_ENVELOPE_BYTES)
+    reply: Outcome | JobStatus = _decode_body(data, kind, limit_bytes=4 * MAX_ENVELOPE_BYTES)
+    return reply
 
 
 def _decode_body(data: bytes, kind: str, limit_bytes: int = MAX_ENVELOPE_BYTES) -> Any:

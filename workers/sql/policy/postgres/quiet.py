@@ -8,6 +8,7 @@ Used by restrict.py only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workers.sql.policy.postgres.walk import Node
@@ -28,6 +29,23 @@ _CONDITIONS = ("whereClause", "havingClause", "quals")
 def is_quiet(statement: Node) -> bool:
     """True when every condition anywhere, and every column that a condition could be made of, is harmless."""
     return _query_parts(statement, top=True)
+
+
+def mentions(statement: Node, masked: Mapping[str, str]) -> bool:
+    """Whether a masked column stands anywhere but in the statement's own select list, where its mask could fail early."""
+    select = statement.get("SelectStmt")
+    pending: list[Any] = [statement if select is None else {k: v for k, v in select.items() if k != "targetList"}]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            if "ColumnRef" in value:
+                last = value["ColumnRef"]["fields"][-1]
+                if "A_Star" in last or last["String"]["sval"] in masked:
+                    return True
+            pending += value.values()
+    return False
 
 
 def _query_parts(value: Any, *, top: bool) -> bool:

@@ -13,7 +13,7 @@ from workers.sql.policy.document import TENANT
 from workers.sql.policy.names import Source
 from workers.sql.policy.postgres.grammar import parse
 from workers.sql.policy.postgres.outputs import output_name
-from workers.sql.policy.postgres.quiet import is_quiet
+from workers.sql.policy.postgres.quiet import is_quiet, mentions
 from workers.sql.policy.postgres.walk import Node, Walk, kind_of
 from workers.sql.policy.rules import Denied, deny, shown
 from workers.sql.policy.tables import Rulebook, TableRule
@@ -38,7 +38,7 @@ def apply_restrictions(walk: Walk, statement: Node) -> None:
         if rule.filter is not None and fence == "auto":
             if quiet is None:
                 quiet = is_quiet(statement)
-            fence = not quiet or bool(rule.masks)
+            fence = not quiet or (bool(rule.masks) and mentions(statement, rule.masks))
         _replace(walk, item, rule, fenced=rule.filter is not None and bool(fence))
     for reference in walk.stripped:
         del reference["fields"][0]

@@ -25,11 +25,10 @@ def read_write(walk: Walk, node: Node, outer: Scope | None, ctes: Ctes) -> Colum
     if kind not in WRITES:
         deny("statement.kind", f"{kind.removesuffix('Stmt')} may not stand in WITH; only queries and listed writes may")
     message = node[kind]
+    walk.write_kind = walk.write_kind or WRITES[kind]
     if "withClause" in message:
         ctes = read_with(walk, message["withClause"], outer, ctes)
     target = _target(walk, message["relation"], WRITES[kind])
-    if not walk.write_kind:
-        walk.write_kind = WRITES[kind]
     if kind == "InsertStmt":
         _insert(walk, message, target, outer, ctes)
         scope = Scope(outer, [target], ctes)
