@@ -1,8 +1,8 @@
 """Claim 2: one SQL job at a time, from its submission to its outcome, beside taskiq.
 
-taskiq is measured twice: at its best (a reply queue on the same broker, awaited without polling, see
-`benchmarks.peers.taskiq_replies`), which is what the budget is judged against, and the way that its documentation shows
-(taskiq-redis, `wait_result`), where Redis is installed: with the default polling interval and with one of 1 ms.
+taskiq is measured twice, and the budget judged against both: at its best (a reply queue on the same broker, awaited
+without polling, see `benchmarks.peers.taskiq_replies`), and the way that its documentation shows (taskiq-redis,
+`wait_result`), where Redis is installed: with the default polling interval of 200 ms and with one of 1 ms.
 """
 
 from __future__ import annotations
@@ -48,14 +48,25 @@ def run(services: Services, options: Options) -> Report:
     turns: dict[str, list[Turn]] = {}
     for number in range(1 if options.quick else ROUNDS):
         _round(contestants, services, turns, options, f"round {number + 1}")
-    notes = [f"{count} jobs a round, one at a time, median of {len(turns['Sandpool'])} interleaved rounds."]
+    notes = [f"{count} jobs a round, one at a time, median of {len(turns[SandpoolPeer.name])} interleaved rounds."]
     notes.append(_with_redis(services, turns, options, count))
-    pairs = zip(turns[SandpoolPeer.name], turns["taskiq"], strict=True)
-    slower = median([ours.latency_ms(0.5) / theirs.latency_ms(0.5) for ours, theirs in pairs])
-    budget = Budget("p50 of one job against taskiq at its best", slower, "at most", MOST_OF_TASKIQ, "x")
     rows = tuple(_row(name, own) for name, own in turns.items())
     profile = profile_ours(services, calls(count), in_flight=1) if options.profile else ()
-    return Report(NAME, TITLE, COLUMNS, rows, (budget,), tuple(notes), profile)
+    return Report(NAME, TITLE, COLUMNS, rows, _budgets(turns), tuple(notes), profile)
+
+
+def _budgets(turns: dict[str, list[Turn]]) -> tuple[Budget, ...]:
+    """Against taskiq at its best, and against the documented way with the shorter polling where that was measured."""
+    pairs = zip(turns[SandpoolPeer.name], turns["taskiq"], strict=True)
+    slower = median([ours.latency_ms(0.5) / theirs.latency_ms(0.5) for ours, theirs in pairs])
+    best = Budget("p50 of one job against taskiq at its best (reply queue)", slower, "at most", MOST_OF_TASKIQ, "x")
+    documented = next((own for name, own in turns.items() if name.endswith(f"every {SHORT_POLL_S * 1000:g} ms")), None)
+    if documented is None:
+        return (best,)
+    ours_ms = median([turn.latency_ms(0.5) for turn in turns[SandpoolPeer.name]])
+    ratio = ours_ms / median([turn.latency_ms(0.5) for turn in documented])
+    promise = "p50 of one job against taskiq as documented (Redis, polled every 1 ms)"
+    return best, Budget(promise, ratio, "at most", MOST_OF_TASKIQ, "x")
 
 
 def _round(

@@ -24,8 +24,8 @@ class Bench(Protocol):
         """One attempt. Raises WorkerLost when its worker died, or did not answer within the statement's time and a
         grace."""
 
-    async def cancel(self, node: str, database: str, job_id: str) -> None:
-        """Ask the pool to stop this job's statement; its `run` then returns `Cancelled`, or whatever came first."""
+    async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
+        """Ask the pool to stop the statement of this tenant's job; its `run` then returns `Cancelled`, or whatever came first."""
 
     async def catalog(self, database: str) -> Catalog:
         """What the database holds now. Raises WorkerError or WorkerLost."""

@@ -53,7 +53,7 @@ class PoolLink:
         self._waiting: dict[str, asyncio.Future[Attempt]] = {}
         self._sender: asyncio.Task[None] | None = None
         self._collector = asyncio.create_task(self._collect())
-        self._epoch = ""
+        self._epoch, self._received = "", 0
 
     async def run(self, statement: Statement) -> Attempt:
         """One attempt on this pool. Raises WorkerLost."""
@@ -90,7 +90,9 @@ class PoolLink:
             try:
                 async with asyncio.timeout(COLLECT_TIMEOUT_S + CALL_TIMEOUT_S):
                     linger_s = LINGER_S if self.busy > LINGER_ABOVE else 0.0
-                    epoch, letters = await self._actor.collect.remote(COLLECT_TIMEOUT_S, None, linger_s)
+                    epoch, number, letters = await self._actor.collect.remote(
+                        COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s
+                    )
             except (RayError, TimeoutError) as error:
                 # A pool that does not open (its own error) has taken nothing; `_send` hears the same.
                 if _own_error(error) is None:
@@ -100,7 +102,7 @@ class PoolLink:
             if self._epoch and epoch != self._epoch:
                 # The actor was restarted between two calls: what it had taken before is gone.
                 self._lose(list(self._waiting), RuntimeError("the pool was restarted"))
-            self._epoch = epoch
+            self._epoch, self._received = epoch, number
             for letter in letters:
                 attempt = _decode(letter)
                 future = self._waiting.get(attempt.attempt_id)
@@ -126,11 +128,11 @@ class PoolLink:
             if future is not None and not future.done():
                 future.set_exception(WorkerLost(f"the pool that ran it is gone ({type(error).__name__})"))
 
-    async def cancel(self, job_id: str) -> None:
+    async def cancel(self, tenant: str, job_id: str) -> None:
         """Ask the pool to stop a statement. An actor that is gone has nothing to stop."""
         with contextlib.suppress(RayError, TimeoutError):
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                await self._actor.cancel.remote(job_id)
+                await self._actor.cancel.remote(job_id, tenant)
 
     async def catalog(self) -> Catalog:
         """Raises WorkerError as the pool raised it, WorkerLost when it does not answer."""
@@ -199,8 +201,8 @@ class RayBench:
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
         return await self._links[node][database].run(statement)
 
-    async def cancel(self, node: str, database: str, job_id: str) -> None:
-        await self._links[node][database].cancel(job_id)
+    async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
+        await self._links[node][database].cancel(tenant, job_id)
 
     async def catalog(self, database: str) -> Catalog:
         for links in self._links.values():

@@ -54,8 +54,8 @@ class EmbeddedBench:
         finally:
             self._busy[database] -= 1
 
-    async def cancel(self, _node: str, database: str, job_id: str) -> None:
-        await self._pools[database].cancel(job_id)
+    async def cancel(self, _node: str, database: str, tenant: str, job_id: str) -> None:
+        await self._pools[database].cancel(job_id, tenant)
 
     async def catalog(self, database: str) -> Catalog:
         return await (await self._open(database)).catalog()

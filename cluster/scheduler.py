@@ -209,7 +209,7 @@ class Scheduler:
         """Cancel a job that is under way; its own task records what came of it."""
         run.cancel_asked = True
         if run.placed is not None:
-            await self._bench.cancel(run.placed.node, run.job.database, run.job.id)
+            await self._bench.cancel(run.placed.node, run.job.database, run.tenant, run.job.id)
         elif run.task is not None:
             run.task.cancel()
 

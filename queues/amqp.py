@@ -107,7 +107,7 @@ class AmqpDoor:
                 # Transient and without user_id: a copy of what is recorded, and no word of ours that could be sent on.
                 await lane.post(delivery.reply_to, body, delivery.correlation_id)
         except TimeoutError:
-            await _give_back(delivery.token)
+            _give_back(delivery.token)
             raise NotConfirmed("the broker takes no messages: it is short of memory or disk") from None
         except Fault as fault:
             raise queue_error(fault) from fault
@@ -152,7 +152,7 @@ class AmqpDoor:
         token = _Token(consumer, consumer_tag, delivered.delivery_tag or 0)
         wanted = self._wanted.get(consumer.queue)
         if wanted is None:  # was on its way while consuming stopped
-            await _give_back(token)
+            _give_back(token)
             return
         properties = delivered.header.properties
         message = Message(
@@ -172,7 +172,7 @@ class AmqpDoor:
         try:
             await self._publish(exchange, routing_key, message)
         except (NotConfirmed, Unroutable):
-            await _give_back(delivery.token)
+            _give_back(delivery.token)
             raise
         await self.ack(delivery)
 
@@ -207,13 +207,10 @@ def _lane_of(delivery: Delivery) -> Lane:
     return token.consumer.lane
 
 
-async def _give_back(token: _Token) -> None:
+def _give_back(token: _Token) -> None:
     """Into its queue again, so that it is not held for ever by someone who does not settle it."""
-    try:
-        token.consumer.settled(token.consumer_tag)
-        await token.consumer.lane.incoming.basic_nack(token.delivery_tag, requeue=True, wait=False)
-    except VENDOR_ERRORS as error:
-        _log.info("delivery went back with its connection: %s", fault_of(error).text)
+    token.consumer.settled(token.consumer_tag)
+    token.consumer.lane.give_back(token.delivery_tag)
 
 
 async def declare(lane: Lane, wanted: Topology) -> None:

@@ -40,10 +40,10 @@ class PoolActor:
         (await self._open()).submit(statements)
 
     async def collect(
-        self, timeout_s: float, received: int | None = None, linger_s: float = 0.0
-    ) -> tuple[str, list[bytes]]:
+        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
+    ) -> tuple[str, int, list[bytes]]:
         """See Mailbox.collect."""
-        return await (await self._open()).collect(timeout_s, received, linger_s)
+        return await (await self._open()).collect(timeout_s, epoch, received, linger_s)
 
     async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
         """See Pool.cancel."""

@@ -8,6 +8,8 @@
     │   ├── StatementConflict     (retry)  serialization failure or deadlock: the same statement may succeed
     │   ├── StatementTimedOut              ends TimedOut
     │   ├── StatementTooCostly             ends Denied: the planner's estimate is above the policy's ceiling
+    │   ├── JobConflict                    the ledger knows this job id with other work
+    │   ├── ReturnedTooMuch                ends OutputCapped: RETURNING is over its limits, nothing was changed
     │   ├── InvalidParameter               a parameter has no value of the declared type
     │   └── UnrepresentableValue           a value that the result's Arrow type cannot hold exactly
     ├── VolumeError
@@ -76,6 +78,15 @@ class StatementTimedOut(DatabaseError):
 class StatementTooCostly(DatabaseError):
     code = "cost.max"
     ending = Ending.Denied
+
+
+class JobConflict(DatabaseError):
+    code = "job.id_conflict"
+
+
+class ReturnedTooMuch(DatabaseError):
+    code = "output.capped"
+    ending = Ending.OutputCapped
 
 
 class InvalidParameter(DatabaseError):

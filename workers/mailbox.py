@@ -9,6 +9,7 @@ are refused as retryable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -50,7 +51,6 @@ class Mailbox:
         self._ended: deque[tuple[int, str, bytes]] = deque()
         self._ended_ids: set[str] = set()
         self._number = 0
-        self._sent = 0
         self.epoch = secrets.token_hex(8)
         """Another one after a restart: what ran or waited here before is gone."""
         self._news = asyncio.Event()
@@ -78,30 +78,27 @@ class Mailbox:
                 self._tasks[name] = asyncio.get_running_loop().create_task(self._serve(name, statement))
 
     async def collect(
-        self, timeout_s: float, received: int | None = None, linger_s: float = 0.0
-    ) -> tuple[str, list[bytes]]:
-        """(epoch, attempts that ended, oldest first), waiting at most `timeout_s` for the first one.
+        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
+    ) -> tuple[str, int, list[bytes]]:
+        """(epoch, number of the last one, attempts that ended, oldest first), waiting at most `timeout_s` for a first one.
 
-        `received` is how many attempts the caller has got of this epoch: those are forgotten here, the others come
-        again. None says "everything that was ever sent", which loses what a lost reply carried. A busy caller lets the
+        `received` is the number of the last attempt which the caller has got of `epoch`: up to it they are forgotten
+        here, the others come again. Said of another epoch it forgets nothing. A busy caller lets the
         reply `linger_s` after the first attempt, so that several share the price of one call.
         """
-        seen = self._sent if received is None else received
-        while self._ended and self._ended[0][0] <= seen:
+        if epoch != self.epoch:
+            received = 0
+        while self._ended and self._ended[0][0] <= received:
             self._ended_ids.discard(self._ended.popleft()[1])
         if not self._ended:
             self._news.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._news.wait()
-            except TimeoutError:
-                return self.epoch, []
         if linger_s and len(self._tasks) > 1:
             await asyncio.sleep(linger_s)
         reply = list(islice(self._ended, MAX_COLLECTED))
-        if reply:
-            self._sent = max(self._sent, reply[-1][0])
-        return self.epoch, [data for _, _, data in reply]
+        return self.epoch, reply[-1][0] if reply else received, [data for _, _, data in reply]
 
     async def stop(self, timeout_s: float) -> bool:
         """Cancel what runs; True when all of it has ended in time."""

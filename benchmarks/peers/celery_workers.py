@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery import Celery  # type: ignore[import-untyped]
+from celery.signals import worker_process_init, worker_process_shutdown  # type: ignore[import-untyped]
 from psycopg_pool import ConnectionPool
 
 from benchmarks.peers.parquet_file import write_result
@@ -34,7 +34,7 @@ app.conf.update(
 _pool: ConnectionPool | None = None
 
 
-@worker_process_init.connect
+@worker_process_init.connect  # type: ignore[untyped-decorator]
 def open_pool(**_: Any) -> None:
     global _pool  # one pool per worker process; a prefork worker runs one task at a time
     _pool = ConnectionPool(
@@ -42,13 +42,13 @@ def open_pool(**_: Any) -> None:
     )
 
 
-@worker_process_shutdown.connect
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def close_pool(**_: Any) -> None:
     if _pool is not None:
         _pool.close()
 
 
-@app.task(name="benchmark.query")
+@app.task(name="benchmark.query")  # type: ignore[untyped-decorator]
 def run_query(number: int, origin: str, month: int, day: int, folder: str) -> int:
     """One job: query, write, return the number of rows."""
     assert _pool is not None

@@ -69,7 +69,7 @@ class TaskiqPeer:
 
     async def _connect(self) -> None:
         if self._redis_url:
-            from taskiq_redis import RedisAsyncResultBackend  # not installed everywhere
+            from taskiq_redis import RedisAsyncResultBackend  # type: ignore[import-not-found,unused-ignore]  # optional
 
             self._broker = make_broker(
                 self._url, RedisAsyncResultBackend(redis_url=self._redis_url, result_ex_time=600)
@@ -99,7 +99,7 @@ class TaskiqPeer:
     async def _call(self, call: Call, folder: Path, run: Run, window: asyncio.Semaphore) -> None:
         submitted = time.perf_counter()
         # The worker resolves `context`; the submitter sends the rest.
-        task: AsyncTaskiqTask[Any] = await self._kicker.kiq(call.number, *call.arguments, str(folder))  # type: ignore[call-arg]
+        task: AsyncTaskiqTask[Any] = await self._kicker.kiq(call.number, *call.arguments, str(folder))  # type: ignore[call-overload]
         if self._redis_url:
             result = await task.wait_result(check_interval=self._poll_s, timeout=TIMEOUT_S)
         else:

@@ -27,7 +27,7 @@ PREFETCH = 32
 def result_backend() -> AsyncResultBackend[Any]:
     """Redis, as taskiq documents, where the benchmark says so; else replies over RabbitMQ."""
     if redis_url := os.environ.get(REDIS_VARIABLE):
-        from taskiq_redis import RedisAsyncResultBackend  # not installed everywhere
+        from taskiq_redis import RedisAsyncResultBackend  # type: ignore[import-not-found,unused-ignore]  # optional
 
         backend: AsyncResultBackend[Any] = RedisAsyncResultBackend(redis_url=redis_url, result_ex_time=600)
         return backend

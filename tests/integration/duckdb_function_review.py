@@ -29,9 +29,12 @@ VOLATILE_ALLOWED = frozenset({
 _REFUSED = re.compile(
     r"""^(?:
       __.*|pg_(?!size_pretty|typeof).*|has_.*|inet_.*|current_(?!date|localtime|localtimestamp).*|session_user|user|version
-    | .*description|col_description|format_pg_type|format_type|map_to_pg_oid|in_search_path|getvariable|getenv|get_block_size
-    | json_(?:serialize|deserialize)_.*|json_execute.*|parse_duckdb_log_message|write_log|stats|vector_type|nextval|currval|setval
-    | sleep_ms|setseed|txid_current|create_sort_key|index_key|can_cast_implicitly|cast_to_type|to_aggregate_state|combine
+    |
+    .*description|col_description|format_pg_type|format_type|map_to_pg_oid|in_search_path|getvariable|getenv|get_block_size
+    |
+    json_(?:serialize|deserialize)_.*|json_execute.*|parse_duckdb_log_message|write_log|stats|vector_type|nextval|currval|setval
+    |
+    sleep_ms|setseed|txid_current|create_sort_key|index_key|can_cast_implicitly|cast_to_type|to_aggregate_state|combine
     | finalize|collate_.*|icu_.*|hive_partition_component|invoke|apply|reduce|filter|variant_to_parquet_variant
     | variant_bytes_to_variant|timetz_byte_comparable|bitstring_byte_comparable|constant_or_null|is_histogram_other_bin
     | vertex_extract|remap_struct|assert_true|unpivot_list|combine_aggr|replace_type|get_type
@@ -44,7 +47,12 @@ def review(rows: list[tuple[str, str, str]]) -> dict[str, str]:
     """Name -> its columns in FROM, comma-separated."""
     allowed = dict(TABLE_FUNCTIONS)
     for name, kind, stability in rows:
-        if kind not in ("scalar", "aggregate", "macro", "window") or name in allowed or _REFUSED.match(name):
+        if (
+            kind not in ("scalar", "aggregate", "macro", "window")
+            or " " in name
+            or name in allowed
+            or _REFUSED.match(name)
+        ):
             continue
         if stability == "VOLATILE" and name not in VOLATILE_ALLOWED:
             continue

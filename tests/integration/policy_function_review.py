@@ -36,24 +36,26 @@ VOLATILE_ALLOWED = frozenset({
 # Types that only the server's own machinery passes around, or that resolve names of objects.
 _TYPES_REFUSED = frozenset({
     "internal", "cstring", "trigger", "event_trigger", "language_handler", "fdw_handler", "index_am_handler",
-    "table_am_handler", "tsm_handler", "pg_ddl_command", "void", "oid", "regclass", "regproc", "regprocedure", "regoper",
-    "regoperator", "regtype", "regrole", "regnamespace", "regcollation", "aclitem", "aclitem[]", "pg_node_tree",
-    "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary",
-    "refcursor", "xid", "xid8", "cid", "tid", "txid_snapshot", "pg_snapshot", "pg_lsn", "oidvector", "int2vector", "oid[]",
-    "pg_attribute[]", "pg_type[]",
+    "table_am_handler", "tsm_handler", "pg_ddl_command", "void", "oid", "regclass", "regproc", "regprocedure",
+    "regoper", "regoperator", "regtype", "regrole", "regnamespace", "regcollation", "aclitem", "aclitem[]",
+    "pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list", "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary", "refcursor", "xid", "xid8", "cid", "tid", "txid_snapshot", "pg_snapshot", "pg_lsn",
+    "oidvector", "int2vector", "oid[]", "pg_attribute[]", "pg_type[]",
 })  # fmt: skip
 
 # Full text search takes a configuration: these keep their regconfig or regdictionary argument.
 _NAMES_REFUSED = re.compile(
     r"""^(?:
       pg_.*|lo_.*|has_.*|inet_(?:client|server)_.*|txid_.*|currval|lastval|nextval|setval|setseed|set_config
-    | current_(?:database|query|schema|schemas|setting|user)|session_user|version|row_security_active|getdatabaseencoding
+    |
+    current_(?:database|query|schema|schemas|setting|user)|session_user|version|row_security_active|getdatabaseencoding
     | .*_to_xml(?:schema|_and_xmlschema)?|ts_rewrite|ts_stat|ts_debug|cursor_.*|database_.*|query_.*|schema_.*|table_.*
     | acl.*|makeaclitem|format_type|to_reg.*|reg.*(?:in|out|send|recv)|col_description|obj_description|shobj_description
     | binary_upgrade_.*|currtid.*|loread|lowrite|amvalidate|icu_unicode_version|unicode_version|system
     | brin_.*|gin_.*|gist_.*|spg_.*|bthandler|hashhandler|.*handler|.*_support|satisfies_hash_partition
     | unique_key_recheck|suppress_redundant_updates_trigger|RI_.*|fmgr_.*|plpgsql_.*|json_populate_type
-    | get_.*_ddl|get_current_ts_config|getpgusername|system_user|mxid_age|age_xid|.*typmodin|.*_transfn|.*send|enum_(?:in|out|send|recv)|record_(?:in|out|send|recv)|any.*_(?:in|out)
+    | get_.*_ddl|get_current_ts_config|getpgusername|system_user|mxid_age|age_xid|.*typmodin|.*_transfn|.*send
+    |enum_(?:in|out|send|recv)|record_(?:in|out|send|recv)|any.*_(?:in|out)
     )$""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support import policy_corpus as corpus
 
 COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()", "policy", "check"]
@@ -52,9 +53,12 @@ def test_each_line_is_answered_before_the_next_is_sent(process: subprocess.Popen
 
 @pytest.mark.parametrize(
     "line",
-    [b"nonsense", b"[]", b"1", b"{}", b'{"id": 1}', b'{"id": 1, "sql": 5}', b'{"id": 1, "sql": null}', b"\xff\xfe", b"[" * 100_000],
+    [b"nonsense", b"[]", b"1", b"{}", b'{"id": 1}', b'{"id": 1, "sql": 5}', b'{"id": 1, "sql": null}', b"\xff\xfe",
+    b"[" * 100_000],
 )  # fmt: skip
-def test_a_line_that_is_no_question_is_denied_and_the_next_is_answered(process: subprocess.Popen[bytes], line: bytes) -> None:
+def test_a_line_that_is_no_question_is_denied_and_the_next_is_answered(
+    process: subprocess.Popen[bytes], line: bytes
+) -> None:
     assert ask(process, line)["rule"] == "input.invalid"
     assert ask(process, question(2, "SELECT 1"))["verdict"] == "allow"
 
@@ -90,12 +94,19 @@ def test_the_end_of_input_is_the_end_and_exits_with_0(process: subprocess.Popen[
 
 
 @pytest.mark.parametrize(
-    ("policy", "schema"), [("tables = []", "CREATE TABLE t (a int);"), ('tables = "all"', "CREATE TABLE"), ('dialect = "sqlite"\ntables = "all"', "")]
+    ("policy", "schema"),
+    [
+        ("tables = []", "CREATE TABLE t (a int);"),
+        ('tables = "all"', "CREATE TABLE"),
+        ('dialect = "sqlite"\ntables = "all"', ""),
+    ],
 )
 def test_a_wrong_policy_or_schema_exits_with_2_and_says_why(tmp_path: Path, policy: str, schema: str) -> None:
     (tmp_path / "p.toml").write_text(policy)
     (tmp_path / "s.sql").write_text(schema)
     files = ["--policy", str(tmp_path / "p.toml"), "--schema", str(tmp_path / "s.sql")]
-    ended = subprocess.run([*COMMAND, *files, "--dialect", "postgres"], input=b"", capture_output=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [*COMMAND, *files, "--dialect", "postgres"], input=b"", capture_output=True, timeout=60, check=False
+    )
     assert ended.returncode == 2
     assert b"policy" in ended.stderr or b"schema" in ended.stderr

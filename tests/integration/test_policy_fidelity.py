@@ -10,9 +10,9 @@ from typing import Any
 import asyncpg
 import duckdb
 import pytest
-from tests.support import policy_corpus as corpus
 
 from cluster.local.postgres import PostgresServer
+from tests.support import policy_corpus as corpus
 from workers.sql.policy import Dialect, Policy, judge
 
 Result = tuple[list[str], list[str]]
@@ -31,7 +31,11 @@ def compare(dialect: Dialect, policy: Policy, original: Result, text: str, run: 
     names, rows = run(verdict.sql)
     expected_names, expected_rows = original[0], original[1][:MAX_ROWS]
     same_names = [name.lower() for name in names] == [name.lower() for name in expected_names]
-    return [] if rows == expected_rows and same_names else [f"{text}\n  {verdict.sql}\n  {expected_rows[:3]}\n  {rows[:3]}"]
+    return (
+        []
+        if rows == expected_rows and same_names
+        else [f"{text}\n  {verdict.sql}\n  {expected_rows[:3]}\n  {rows[:3]}"]
+    )
 
 
 def load(execute: Callable[[str], Any], dialect: Dialect) -> None:

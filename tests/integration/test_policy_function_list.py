@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 
+from cluster.local.postgres import PostgresServer
 from tests.integration import duckdb_function_review, policy_function_review
 from tests.integration.sqlite_function_list import FUNCTIONS as SQLITE_FUNCTIONS
-
-from cluster.local.postgres import PostgresServer
 from workers.sql.policy.functions import functions, operators
 
 
 def test_the_postgres_list_is_what_the_review_admits_on_this_server(postgres: PostgresServer) -> None:
-    rows = [line.split("|") for line in postgres.execute(policy_function_review.QUERY).splitlines() if line.count("|") == 6]
+    rows = [
+        line.split("|") for line in postgres.execute(policy_function_review.QUERY).splitlines() if line.count("|") == 6
+    ]
     admitted = policy_function_review.review(rows)
     listed = functions("postgres")
     assert len(admitted) > 1200
@@ -38,5 +39,7 @@ def test_the_sqlite_list_is_the_hand_made_one_and_holds_nothing_with_effects() -
     listed = set(functions("sqlite"))
     assert listed == set(SQLITE_FUNCTIONS)
     known = {name for (name,) in sqlite3.connect(":memory:").execute("SELECT name FROM pragma_function_list")}
-    assert listed & {"load_extension", "randomblob", "zeroblob", "sqlite_version", "changes", "last_insert_rowid"} == set()
+    assert (
+        listed & {"load_extension", "randomblob", "zeroblob", "sqlite_version", "changes", "last_insert_rowid"} == set()
+    )
     assert len(listed & known) > 60

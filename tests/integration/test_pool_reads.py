@@ -12,6 +12,7 @@ import pytest
 from cluster.local.postgres import PostgresServer
 from sandpool.outcome import Ending
 from tests.support.pools import make_role, open_pool, read_inline, read_parts, statement
+from workers.sql.session import Session
 from workers.volumes.spec import VolumeSpec
 
 pytestmark = pytest.mark.may_block("file volumes work on the loop: workers.volumes.local")
@@ -151,6 +152,29 @@ async def test_cancelling_a_job_that_waits_for_a_connection_frees_its_place(dsn:
         assert pool.status().waiting == 0
         await pool.cancel(blocker.job_id)
         assert (await first).ending is Ending.Cancelled
+
+
+async def test_a_second_cancellation_during_the_rollback_loses_no_connection(
+    dsn: str, tmp_volume: VolumeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolling_back = asyncio.Event()
+
+    async def stuck(self: Session) -> None:
+        rolling_back.set()
+        await asyncio.sleep(60)
+
+    async with open_pool(dsn, tmp_volume, budget=1) as pool:
+        await pool.run(statement("SELECT 1"))
+        monkeypatch.setattr(Session, "rollback", stuck)
+        job = statement("SELECT 2")
+        running = asyncio.create_task(pool.run(job))
+        await rolling_back.wait()
+        await pool.cancel(job.job_id)
+        assert (await running).ending is Ending.Cancelled
+        monkeypatch.undo()
+        assert (await pool.run(statement("SELECT 3"))).ending is Ending.Succeeded
+        status = pool.status()
+    assert (status.connections, status.idle, status.running) == (1, 1, 0)
 
 
 async def test_a_job_that_waits_too_long_for_a_connection_may_be_retried(dsn: str, tmp_volume: VolumeSpec) -> None:

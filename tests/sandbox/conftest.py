@@ -1,4 +1,4 @@
-"""Real sandboxes for the tests of this folder: the image `base`, built once per machine, and an empty sandbox host each."""
+"""Real sandboxes for the tests of this folder: the image `base`, built once per machine; an empty host for each."""
 
 from __future__ import annotations
 

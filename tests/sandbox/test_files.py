@@ -78,8 +78,11 @@ async def test_a_setuid_program_made_inside_gives_no_rights(inside: Inside) -> N
 async def test_device_nodes_made_inside_lead_to_no_device(inside: Inside) -> None:
     """A disk, the memory of the kernel, /dev/kvm, the console, an input device: gVisor has none of them."""
     code = """
-devices = {"disk": (stat.S_IFBLK, 8, 0), "vda": (stat.S_IFBLK, 254, 0), "mem": (stat.S_IFCHR, 1, 1), "kmsg": (stat.S_IFCHR, 1, 11),
-           "port": (stat.S_IFCHR, 1, 4), "kvm": (stat.S_IFCHR, 10, 232), "console": (stat.S_IFCHR, 5, 1), "input": (stat.S_IFCHR, 13, 0)}
+block, character = stat.S_IFBLK, stat.S_IFCHR
+devices = {
+    "disk": (block, 8, 0), "vda": (block, 254, 0), "mem": (character, 1, 1), "kmsg": (character, 1, 11),
+    "port": (character, 1, 4), "kvm": (character, 10, 232), "console": (character, 5, 1), "input": (character, 13, 0),
+}
 for name, (kind, major, minor) in devices.items():
     attempt(os.mknod, "/tmp/" + name, kind | 0o666, os.makedev(major, minor))
 answer({name: attempt(lambda: os.close(os.open("/tmp/" + name, os.O_RDWR))) for name in devices})
@@ -108,8 +111,12 @@ async def test_a_read_only_mount_holds(sandboxes: Sandboxes, base_image: Image, 
     (tmp_path / "input").chmod(0o666)
     inside = Inside(sandboxes, await sandboxes.create(base_image, limits, mounts=[Bind(source=tmp_path, target="/in")]))
     code = """
-answer([open("/in/input").read(), attempt(open, "/in/input", "w"), attempt(os.unlink, "/in/input"), attempt(os.truncate, "/in/input", 0),
-        attempt(open, "/in/new", "w"), attempt(os.chmod, "/in/input", 0o600), attempt(os.rename, "/in/input", "/in/other")])
+file = "/in/input"
+answer([
+    open(file).read(), attempt(open, file, "w"), attempt(os.unlink, file), attempt(os.truncate, file, 0),
+    attempt(open, "/in/new", "w"), attempt(os.chmod, file, 0o600), attempt(os.rename, file, "/in/other"),
+    attempt(os.open, file, os.O_RDONLY | os.O_TRUNC), attempt(os.link, file, "/in/second"),
+])
 """
     text, *refused = await inside.ask(code)
     assert text == "original"
@@ -159,8 +166,9 @@ os.mkdir("/out/real"); os.symlink({str(target)!r}, "/out/link")
 end = time.monotonic() + 1.5
 def swap():
     while time.monotonic() < end:
-        for a, b in (("/out/real", "/out/here"), ("/out/here", "/out/real"), ("/out/link", "/out/here"), ("/out/here", "/out/link")):
-            attempt(os.rename, a, b)
+        for name in ("/out/real", "/out/link"):
+            attempt(os.rename, name, "/out/here")
+            attempt(os.rename, "/out/here", name)
 threading.Thread(target=swap).start()
 while time.monotonic() < end:
     attempt(lambda: os.close(os.open("/out/here/escaped", os.O_CREAT | os.O_WRONLY)))
@@ -173,8 +181,10 @@ answer("tried")
 async def test_mounts_and_roots_cannot_be_changed(inside: Inside) -> None:
     code = """
 n, tmp = b"none", b"/tmp"
-answer([attempt(os.chroot, "/tmp"), syscall(165, n, b"/etc", b"tmpfs", 0, 0), syscall(166, b"/proc", 0), syscall(155, tmp, tmp),
-        syscall(165, n, b"/", n, 32 | 4096, 0)])
+answer([
+    attempt(os.chroot, "/tmp"), syscall(165, n, b"/etc", b"tmpfs", 0, 0), syscall(166, b"/proc", 0),
+    syscall(155, tmp, tmp), syscall(165, n, b"/", n, 32 | 4096, 0),
+])
 """
     assert set(await inside.ask(code)) == {"EPERM"}
 

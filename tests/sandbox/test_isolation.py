@@ -123,7 +123,9 @@ async def test_abstract_sockets_of_the_host_are_unreachable(inside: Inside) -> N
 
 async def test_raw_and_packet_sockets_are_refused(inside: Inside) -> None:
     code = """
-answer([attempt(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1), attempt(socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 3)])
+families = [(socket.AF_INET, 1), (socket.AF_INET6, 58), (socket.AF_PACKET, 3)]
+kinds = [(family, socket.SOCK_RAW, protocol) for family, protocol in families]
+answer([attempt(socket.socket, *kind) for kind in kinds])
 """
     assert set(await inside.ask(code)) <= {"EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT"}
 
@@ -163,5 +165,8 @@ async def test_system_v_memory_is_not_shared_between_sandboxes(
 
 
 async def test_the_clock_and_the_name_of_the_machine_cannot_be_set(inside: Inside) -> None:
-    code = "import time; answer([attempt(time.clock_settime, 0, 0.0), attempt(socket.sethostname, 'other'), os.uname().nodename])"
+    code = """
+import time
+answer([attempt(time.clock_settime, 0, 0.0), attempt(socket.sethostname, "other"), os.uname().nodename])
+"""
     assert await inside.ask(code) == ["EPERM", "EPERM", "sandpool"]

@@ -153,7 +153,8 @@ def lift(kind):
     except (ValueError, OSError):
         return "refused"
     return "done"
-answer([lift(kind) for kind in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)])
+kinds = (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)
+answer([lift(kind) for kind in kinds])
 """
     assert set(await inside.ask(code)) == {"refused"}
 

@@ -147,8 +147,9 @@ async def test_a_cancelled_start_leaves_nothing(sandboxes: Sandboxes, base_image
         task = asyncio.create_task(sandboxes.create(base_image, limits))
         await asyncio.sleep(delay_s)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
+        if not task.cancelled():  # it was faster
+            await sandboxes.destroy(task.result().id)
     assert sandboxes.ids() == set()
     assert await sandboxes.reconcile() == []
     assert await asyncio.to_thread(processes_of, sandboxes.folder / "run") == []
@@ -238,7 +239,7 @@ async def test_hung_runsc_is_killed_and_reported(tmp_path: Path) -> None:
     )
     runsc = Runsc(RunscSpec(folder=tmp_path, binary=script, deadlines=Deadlines(query_s=0.3, create_s=0.3)))
     await runsc.start()
-    with pytest.raises(RunscHung, match="within 0.3 s"):
+    with pytest.raises(RunscHung, match=r"within 0\.3 s"):
         await runsc.list_states()
     with pytest.raises(RunscHung):
         await runsc.run("some", Launch(bundle=tmp_path))

@@ -58,6 +58,26 @@ async def test_memory_and_files_come_back_and_go_on(sandboxes: Sandboxes, base_i
     assert before <= after < await count(sandboxes, second.sandbox.id)
 
 
+async def test_a_pause_repeats_nothing_that_was_seen_outside(
+    sandboxes: Sandboxes, base_image: Image, limits: Limits, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o777)
+    mounts = [Bind(source=tmp_path, target="/out", writable=True)]
+    code = (
+        "import time\nn=0\nlog=open('/out/log','a')\nwhile True: n+=1; print(n, file=log, flush=True); time.sleep(.001)"
+    )
+    sandbox = await sandboxes.create(base_image, limits, Command(argv=("/usr/bin/python3", "-c", code)), mounts=mounts)
+    await asyncio.sleep(1)
+    for _ in range(2):
+        snapshot = await sandboxes.snapshot(sandbox.id, "paused", leave_running=False)
+        sandbox = await sandboxes.restore(snapshot, base_image, mounts=mounts)
+        await asyncio.sleep(0.3)
+    await sandboxes.destroy(sandbox.id)
+    numbers = [int(line) for line in (tmp_path / "log").read_text().split()]
+    assert len(numbers) > 100
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 async def test_a_snapshot_leaves_the_sandbox_running(inside: Inside) -> None:
     snapshot = await inside.sandboxes.snapshot(inside.sandbox.id, "one")
     assert (await inside.run("/bin/echo", "on")).stdout == b"on\n"

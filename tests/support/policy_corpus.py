@@ -1,4 +1,5 @@
-"""The corpora of honest and hostile statements that policy tests share, with the schemas and policies they are judged by."""
+"""The corpora of honest and hostile statements that policy tests share, with the schemas and policies they are judged
+by."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from workers.sandbox.errors import (
     SandboxError,
     UnknownSandbox,
 )
+from workers.sandbox.execution import run_captured
 from workers.sandbox.invocation import Finished, Launch, RunscSpec, SandboxState
 from workers.sandbox.translation import translate, why_not_started
 
@@ -136,52 +138,45 @@ class Runsc:
         arguments = ["--compression=none", f"--image-path={folder}", *(["--leave-running"] if leave_running else [])]
         await self._call("checkpoint", *arguments, sandbox_id, timeout_s=self._deadlines.checkpoint_s)
 
+    async def pause(self, sandbox_id: str) -> None:
+        """Hold every process inside where it is; its memory stays. `checkpoint` works on a held sandbox."""
+        await self._call("pause", sandbox_id, timeout_s=self._deadlines.query_s)
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Let a held sandbox go on."""
+        await self._call("resume", sandbox_id, timeout_s=self._deadlines.query_s)
+
     async def execute(
         self, sandbox_id: str, process: Path, *, stdin: bytes = b"", timeout_s: float, output_bytes: int
     ) -> Finished:
         """Run one more process inside (`process`: a JSON file as `bundle.build_process` makes it) until it ends.
 
         One that runs longer than `timeout_s` or writes more than `output_bytes` is killed; processes that *it* started
-        may go on until the sandbox is destroyed. One that cannot be started ends with 127, as in a shell.
+        may go on until the sandbox is destroyed. One that cannot be started ends with 127, as in a shell. Raises
+        SandboxEnded when the sandbox itself is gone, UnknownSandbox when there was none.
         """
-        channel, started = self._require_channel(), time.monotonic()
         pid_file = process.with_suffix(".pid")
         argv = self._argv("exec", f"--process={process}", f"--internal-pid-file={pid_file}", sandbox_id)
-        full = asyncio.Event()
-        budget = Budget(output_bytes, full.set)
-        stdout, stderr = Pipe(budget), Pipe(budget)
-        source = await asyncio.to_thread(_memory_file, stdin)
-        try:
-            request = await channel.send(argv, (source, stdout.write_end, stderr.write_end))
-            stdout.hand_over()
-            stderr.hand_over()
-            code = await _code_unless_full(channel, request, full, timeout_s)
-            if code is None:
-                await self._end_inside(sandbox_id, pid_file)
-            else:
-                await asyncio.gather(stdout.ended(DRAIN_S), stderr.ended(DRAIN_S))
-            if code == RUNSC_FAILED and not await asyncio.to_thread(pid_file.exists):
-                said = stderr.close().decode(errors="replace")
-                reason = why_not_started(said)
-                if reason is None:
-                    raise translate("exec", code, said)
-                return _not_started(reason, time.monotonic() - started)
-            if code == RUNSC_FAILED and await self._ends_soon(sandbox_id):
-                raise SandboxEnded(
-                    "the sandbox ended while a command ran in it", hint="its memory limit may be too low"
-                )
-            return Finished(
-                stdout=stdout.close(),
-                stderr=stderr.close(),
-                code=None if budget.exceeded else code,
-                capped=budget.exceeded,
-                timed_out=code is None and not budget.exceeded,
-                wall_s=time.monotonic() - started,
-            )
-        finally:
-            os.close(source)
-            stdout.close()
-            stderr.close()
+        finished = await run_captured(
+            self._require_channel(),
+            argv,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            output_bytes=output_bytes,
+            end_inside=lambda: self._end_inside(sandbox_id, pid_file),
+        )
+        if finished.code != RUNSC_FAILED:
+            return finished
+        if not await asyncio.to_thread(pid_file.exists):
+            said = finished.stderr.decode(errors="replace")
+            reason = why_not_started(said)
+            if reason is None:
+                raise translate("exec", finished.code, said)
+            return replace(finished, code=NOT_STARTED, stderr=reason.encode())
+        if await self._ends_soon(sandbox_id):
+            hint = "its memory limit may be too low"
+            raise SandboxEnded("the sandbox ended while a command ran in it", hint=hint)
+        return finished  # the program's own exit code happens to be the same
 
     async def kill(self, sandbox_id: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal every process inside."""
@@ -335,39 +330,6 @@ class Runsc:
         if self._channel is None or not self._channel.alive:
             raise ReaperLost("this sandbox host is not running", hint="start it again; its sandboxes are gone")
         return self._channel
-
-
-async def _code_unless_full(channel: Channel, request: int, full: asyncio.Event, timeout_s: float) -> int | None:
-    """The command's exit code, or None when its time or its output is used up first (then it is killed)."""
-    reply = asyncio.ensure_future(channel.reply(request, "exec", timeout_s))
-    overflow = asyncio.ensure_future(full.wait())
-    try:
-        await asyncio.wait((reply, overflow), return_when=asyncio.FIRST_COMPLETED)
-        if not reply.done():
-            return None
-        return reply.result().code
-    except RunscHung:
-        return None
-    finally:
-        overflow.cancel()
-        if not reply.done():
-            reply.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reply
-
-
-def _not_started(reason: str, wall_s: float) -> Finished:
-    return Finished(code=NOT_STARTED, stdout=b"", stderr=reason.encode(), capped=False, timed_out=False, wall_s=wall_s)
-
-
-def _memory_file(content: bytes) -> int:
-    """A file in memory, open for reading: a writer of its own to a pipe would need a task for every command."""
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, content)
-        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(descriptor)
 
 
 def _tail(log: Path) -> str:

@@ -213,8 +213,9 @@ class Judge:
             except (OSError, asyncio.IncompleteReadError, TimeoutError, msgspec.MsgspecError) as error:
                 failures += process is None
                 if process is not None:
-                    await _end(process.handle)
-                    self._bury(process.handle.returncode, hung=isinstance(error, TimeoutError))
+                    is_hung = isinstance(error, TimeoutError)
+                    await _end(process.handle, grace_s=0.0 if is_hung else 1.0)
+                    self._bury(process.handle.returncode, hung=is_hung)
                 if failures >= _START_ATTEMPTS:
                     self._closed = True
                     self._give_up()
@@ -223,8 +224,8 @@ class Judge:
                     await _end(process.handle)
 
     async def _spawn(self) -> _Process:
-        # Paths only: the process needs none of our secrets.
-        environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ.get("PATH", "")}
+        # Where our code lies, and nothing else of our environment: the process needs no secret.
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         handle = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -345,8 +346,14 @@ def _weight(key: _Key, verdict: Verdict) -> int:
     return len(key[-1]) + len(verdict.sql) + 500
 
 
-async def _end(handle: asyncio.subprocess.Process) -> None:
+async def _end(handle: asyncio.subprocess.Process, *, grace_s: float = 0.0) -> None:
+    """Ends the process, after `grace_s` in which it may turn out to have ended by itself."""
+    if handle.returncode is None and grace_s:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await handle.wait()
     if handle.returncode is None:
+        # Not handle.kill(): that polls the child, which takes its exit status away from asyncio.
         with contextlib.suppress(ProcessLookupError):
-            handle.kill()
+            os.kill(handle.pid, signal.SIGKILL)
         await handle.wait()

@@ -11,22 +11,24 @@ LEDGER = f"{LEDGER_SCHEMA}.{LEDGER_TABLE}"
 
 CREATE_SQL = f"""\
 CREATE TABLE IF NOT EXISTS {LEDGER} (
-    job_id        text PRIMARY KEY,
-    tenant        text NOT NULL,
+    job_id        text,
+    tenant        text,
     digest        text NOT NULL,
     statement     text NOT NULL,
     rows_affected bigint,
     manifest      text,
-    committed_at  timestamptz NOT NULL DEFAULT now()
+    committed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job_id, tenant)
 );"""
-"""`statement` is the text that ran, `manifest` the JSON of the result that was written before the commit."""
+"""`statement` is the text that ran, `manifest` the JSON of the result that was written before the commit. The tenant is
+part of the key: a job id is chosen by its tenant, and must neither block nor reveal another tenant's."""
 
 CLAIM_SQL = f"""
     INSERT INTO {LEDGER} (job_id, tenant, digest, statement) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (job_id) DO NOTHING RETURNING job_id
+    ON CONFLICT (job_id, tenant) DO NOTHING RETURNING job_id
 """  # noqa: S608 - constants of this package
-FIND_SQL = f"SELECT tenant, digest, rows_affected, manifest FROM {LEDGER} WHERE job_id = $1"  # noqa: S608 - constants of this package
-FILL_SQL = f"UPDATE {LEDGER} SET rows_affected = $2, manifest = $3 WHERE job_id = $1"  # noqa: S608 - constants of this package
+FIND_SQL = f"SELECT digest, manifest FROM {LEDGER} WHERE job_id = $1 AND tenant = $2"  # noqa: S608 - constants of this package
+FILL_SQL = f"UPDATE {LEDGER} SET rows_affected = $3, manifest = $4 WHERE job_id = $1 AND tenant = $2"  # noqa: S608 - constants of this package
 
 GRANTS = ("SELECT", "INSERT (job_id, tenant, digest, statement)", "UPDATE (rows_affected, manifest)")
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE")

@@ -40,13 +40,11 @@ class _Server:
         """Answers frames until stdin ends or the parent is gone."""
         parent = os.getppid()
         received = bytearray()
-        answers = bytearray(self._framed(ReadyFrame()))
+        _write_all(self._framed(ReadyFrame()))
         while True:
             while (body := _take(received)) is not None:
-                answers += self._handle(body)
-            if answers:
-                _write_all(answers)
-                answers.clear()
+                # Not gathered: an answer held back would die with us, and the parent would blame the wrong statement.
+                _write_all(self._handle(body))
             while not select.select([0], [], [], _ORPHAN_CHECK_S)[0]:
                 if os.getppid() != parent:
                     return
@@ -97,13 +95,9 @@ def _take(received: bytearray) -> bytes | None:
     return body
 
 
-def _write_all(data: bytearray) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(1, view) :]
-    finally:
-        view.release()
+def _write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
 
 
 def main() -> None:

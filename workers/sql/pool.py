@@ -138,9 +138,11 @@ class Pool:
         assert isinstance(session, Session)
         try:
             return await read_catalog(session)
-        except Exception as error:  # noqa: BLE001 - translated, whatever it is
+        except BaseException as error:
             session.broken = True
-            raise translate(error) from None
+            if isinstance(error, Exception):
+                raise translate(error) from None
+            raise
         finally:
             self._lender.release(session)
 

@@ -92,8 +92,16 @@ async def begin_on(lender: Lender, statement: Statement, *, writes: bool = False
 
 
 async def finish(session: Session, lender: Lender) -> None:
-    """Roll back, prove the connection idle (a cancelled statement has then ended on the server), give it back."""
-    await session.rollback()
-    if session.broken:
-        session.terminate()
-    lender.release(session)
+    """Roll back, prove the connection idle (a cancelled statement has then ended on the server), give it back.
+
+    Cancelled a second time while the server has not answered, it hangs up instead: no connection is ever lost.
+    """
+    try:
+        await session.rollback()
+    except BaseException:
+        session.broken = True
+        raise
+    finally:
+        if session.broken:
+            session.terminate()
+        lender.release(session)

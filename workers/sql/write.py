@@ -19,9 +19,9 @@ import asyncio
 
 import msgspec
 
-from sandpool.outcome import Ending, Manifest
+from sandpool.outcome import Manifest
 from workers.attempt import Statement
-from workers.errors import DatabaseError, StatementFailed, VolumeError
+from workers.errors import JobConflict, ReturnedTooMuch, StatementFailed, VolumeError
 from workers.sql import ledger
 from workers.sql.estimate import Estimates
 from workers.sql.faults import translate
@@ -34,19 +34,6 @@ from workers.sql.threads import ResultThreads
 from workers.volumes.store import Volume
 
 COMMIT_DEADLINE_S = 10.0
-
-
-class JobConflict(DatabaseError):
-    """The job id was used before for other work or by another tenant."""
-
-    code = "job.conflict"
-
-
-class ReturnedTooMuch(DatabaseError):
-    """RETURNING gave more than the limits allow; nothing was changed."""
-
-    code = "output.capped"
-    ending = Ending.OutputCapped
 
 
 class Writer:
@@ -75,12 +62,12 @@ class Writer:
         return bool(await session.run(ledger.CLAIM_SQL, job.job_id, job.tenant, job.digest, job.sql))
 
     async def _recorded(self, session: Session, statement: Statement) -> Delivered:
-        rows = await session.run(ledger.FIND_SQL, statement.job_id)
+        rows = await session.run(ledger.FIND_SQL, statement.job_id, statement.tenant)
         if not rows:
             # Visible to the claim but gone now: only an administrator deletes from the ledger.
             raise StatementFailed("the ledger row of this job vanished while it was read", hint="submit under a new id")
-        tenant, digest, _, manifest = rows[0]
-        if tenant != statement.tenant or digest != statement.digest:
+        digest, manifest = rows[0]
+        if digest != statement.digest:
             raise JobConflict("this job id was used before for different work", hint="submit this job under a new id")
         return Delivered(msgspec.json.decode(manifest, type=Manifest))
 
@@ -106,7 +93,7 @@ class Writer:
                 )
             manifest = msgspec.structs.replace(delivered.manifest, rows_affected=affected)
             recorded = msgspec.json.encode(manifest).decode()
-            await session.run(ledger.FILL_SQL, statement.job_id, manifest.rows_affected, recorded)
+            await session.run(ledger.FILL_SQL, statement.job_id, statement.tenant, manifest.rows_affected, recorded)
         except BaseException:
             self._sweep(volume, delivered)
             raise

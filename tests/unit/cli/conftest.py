@@ -72,7 +72,7 @@ class DuckBench:
         finally:
             del self._stops[statement.job_id]
 
-    async def cancel(self, node: str, database: str, job_id: str) -> None:
+    async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
         self._stops[job_id].set()
 
     def _attempt(

@@ -73,7 +73,7 @@ class ScriptedBench:
                 wait.cancel()
             self.busy -= 1
 
-    async def cancel(self, node: str, database: str, job_id: str) -> None:
+    async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
         self.cancelled.append(job_id)
         self._stops[job_id].set()
 

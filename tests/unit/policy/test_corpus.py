@@ -1,10 +1,11 @@
-"""Honest work passes, hostile work is denied by the rule that is meant for it, and the printed text is a fixed point."""
+"""Honest work passes, hostile work is denied by the rule that is meant for it, and the printed text is a fixed
+point."""
 
 from __future__ import annotations
 
 import pytest
-from tests.support import policy_corpus as corpus
 
+from tests.support import policy_corpus as corpus
 from workers.sql.policy import Dialect, judge
 from workers.sql.policy.rules import RULES
 
@@ -48,4 +49,7 @@ def test_what_was_printed_under_an_open_policy_prints_the_same_again() -> None:
     for text in corpus.honest("postgres"):
         printed = judge(text, "postgres", corpus.everything(), catalog, "").sql
         again = judge(printed, "postgres", corpus.everything(), catalog, "")
-        assert again.sql in (printed, printed.replace("LEAST(", "LEAST(LEAST(").replace("::bigint)", "::bigint), 500::bigint)")), text
+        assert again.sql in (
+            printed,
+            printed.replace("LEAST(", "LEAST(LEAST(").replace("::bigint)", "::bigint), 500::bigint)"),
+        ), text

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support import policy_corpus as corpus
 
+from tests.support import policy_corpus as corpus
 from workers.sql.policy.postgres.grammar import parse, print_tree
-from workers.sql.policy.prescan import scan
+from workers.sql.policy.prescan import depth, scan
 from workers.sql.policy.rules import Denied
 
 
@@ -27,5 +27,7 @@ def test_the_scan_refuses_what_no_parser_should_see(text: str) -> None:
         scan(text, "postgres")
 
 
-def test_brackets_in_quotes_and_comments_do_not_count() -> None:
-    scan("SELECT '" + "(" * 500 + "', $$" + "(" * 500 + "$$ /* " + "(" * 500 + " */ -- " + "(" * 500, "postgres")
+@pytest.mark.parametrize("quoted", ["'%s'", '"%s"', "$$%s$$", "$x$%s$x$", "/* %s */ 1", "1 -- %s"])
+def test_brackets_in_quotes_and_comments_do_not_count(quoted: str) -> None:
+    assert depth("SELECT " + quoted % ("(" * 500), "postgres") == 0
+    assert depth("SELECT " + "(" * 70 + quoted % ("(" * 500) + "\n" + ")" * 70, "postgres") == 70

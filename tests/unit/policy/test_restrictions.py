@@ -9,14 +9,16 @@ import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import policy_corpus as corpus
 
+from tests.support import policy_corpus as corpus
 from workers.sql.policy import Catalog, CatalogColumn, CatalogTable, Dialect, judge, load_policy
 from workers.sql.policy.postgres.grammar import parse
 
 CATALOG = Catalog(
     tables=(
-        CatalogTable(schema="public", name="t", columns=tuple(map(CatalogColumn, ("id", "owner", "x"))), primary_key=("id",)),
+        CatalogTable(
+            schema="public", name="t", columns=tuple(map(CatalogColumn, ("id", "owner", "x"))), primary_key=("id",)
+        ),
         CatalogTable(schema="public", name="u", columns=tuple(map(CatalogColumn, ("id", "y")))),
         CatalogTable(schema="app", name="t", columns=(CatalogColumn("z"),)),
     ),
@@ -57,7 +59,8 @@ def test_any_tenant_is_one_string_literal_in_postgres(tenant: str) -> None:
 def test_any_tenant_sees_exactly_its_rows_in_duckdb_and_sqlite(tenant: str) -> None:
     policy = load_policy("[tables.t]\nfilter = 'owner = {tenant}'")
     catalog = Catalog(
-        tables=(CatalogTable(schema="main", name="t", columns=tuple(map(CatalogColumn, ("id", "owner")))),), search_path=("main",)
+        tables=(CatalogTable(schema="main", name="t", columns=tuple(map(CatalogColumn, ("id", "owner")))),),
+        search_path=("main",),
     )
     for dialect, engine in (("duckdb", duckdb.connect()), ("sqlite", sqlite3.connect(":memory:"))):
         engine.execute("CREATE TABLE t (id INTEGER, owner VARCHAR)")
@@ -100,7 +103,10 @@ def test_grouping_by_the_primary_key_still_allows_other_columns_of_a_filtered_ta
 
 
 def test_a_cte_of_the_same_name_is_not_the_table() -> None:
-    assert printed("WITH t AS (SELECT 1 AS id) SELECT id FROM t", FILTERED) == "WITH t AS (SELECT 1 AS id) SELECT id FROM t"
+    assert (
+        printed("WITH t AS (SELECT 1 AS id) SELECT id FROM t", FILTERED)
+        == "WITH t AS (SELECT 1 AS id) SELECT id FROM t"
+    )
 
 
 def test_names_are_qualified_with_the_real_schema() -> None:
@@ -129,7 +135,10 @@ def test_a_built_in_that_a_user_function_shadows_is_called_in_pg_catalog() -> No
     ],
 )
 def test_a_filter_that_does_not_fit_denies_every_statement(filter_text: str, rule: str) -> None:
-    assert rule_of("SELECT id FROM t", f'[tables.t]\nfilter = "{filter_text}"') in (rule, "allowed") or filter_text == "true) OR (true"
+    assert (
+        rule_of("SELECT id FROM t", f'[tables.t]\nfilter = "{filter_text}"') in (rule, "allowed")
+        or filter_text == "true) OR (true"
+    )
 
 
 def test_a_filter_may_look_into_other_tables() -> None:
@@ -142,7 +151,9 @@ def test_a_missing_tenant_denies() -> None:
 
 
 def test_without_a_schema_the_policy_itself_says_what_there_is() -> None:
-    policy = load_policy("[tables.t]\ncolumns = ['a', 'b']\n[tables.u]\n[tables.v]\ndeny = ['s']\n[tables.w.mask]\na = 'NULL'")
+    policy = load_policy(
+        "[tables.t]\ncolumns = ['a', 'b']\n[tables.u]\n[tables.v]\ndeny = ['s']\n[tables.w.mask]\na = 'NULL'"
+    )
 
     def rule(text: str) -> str:
         return judge(text, "postgres", policy, None, "").rule
@@ -164,3 +175,9 @@ def test_without_a_schema_the_policy_itself_says_what_there_is() -> None:
 def test_a_policy_for_another_dialect_denies(dialect: Dialect) -> None:
     other = "duckdb" if dialect != "duckdb" else "sqlite"
     assert rule_of("SELECT 1", f'tables = "all"\ndialect = "{other}"', dialect=dialect) == "policy.dialect"
+
+
+def test_a_function_that_the_policy_names_may_be_called_in_every_dialect() -> None:
+    for dialect in corpus.DIALECTS:
+        assert rule_of("SELECT mine(1)", 'tables = "all"\nfunctions = ["mine"]', dialect=dialect) == "", dialect
+        assert rule_of("SELECT mine(1)", 'tables = "all"', dialect=dialect) == "function.unlisted", dialect

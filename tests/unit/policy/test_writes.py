@@ -45,16 +45,25 @@ def judged(text: str, *, writes: bool = True) -> Verdict:
         ("INSERT INTO free VALUES (1, 'a'), (2, DEFAULT)", "insert"),
         ("INSERT INTO free DEFAULT VALUES", "insert"),
         ("INSERT INTO log SELECT id, x FROM t", "insert"),
-        ("INSERT INTO free (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET x = excluded.x WHERE free.x <> 'a'", "insert"),
+        (
+            "INSERT INTO free (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET x = excluded.x WHERE free.x <> 'a'",
+            "insert",
+        ),
         ("INSERT INTO log (id) VALUES ($1) ON CONFLICT DO NOTHING", "insert"),
         ("UPDATE free AS f SET x = 'a' WHERE f.id = 1 RETURNING f.*", "update"),
         ("UPDATE free SET (id, x) = (SELECT 1, 'a') FROM log WHERE log.id = free.id", "update"),
         ("DELETE FROM free USING log WHERE log.id = free.id", "delete"),
         ("WITH d AS (DELETE FROM free WHERE id = 1 RETURNING *) INSERT INTO log SELECT * FROM d", "insert"),
         ("WITH d AS (DELETE FROM free WHERE id = 1 RETURNING id) SELECT count(*) FROM d", "delete"),
-        ("MERGE INTO free USING log ON free.id = log.id WHEN MATCHED THEN UPDATE SET x = log.x WHEN NOT MATCHED THEN INSERT VALUES (log.id, log.x)", "merge"),
+        (
+            (
+                "MERGE INTO free USING log ON free.id = log.id WHEN MATCHED THEN UPDATE SET x = log.x"
+                " WHEN NOT MATCHED THEN INSERT VALUES (log.id, log.x)"
+            ),
+            "merge",
+        ),
     ],
-)  # fmt: skip
+)
 def test_listed_writes_pass(text: str, statement: str) -> None:
     verdict = judged(text)
     assert verdict.allowed, (verdict.rule, verdict.reason)
@@ -96,7 +105,10 @@ def test_listed_writes_pass(text: str, statement: str) -> None:
         ("INSERT INTO free SELECT id, pg_sleep(1)::text FROM log", "function.unlisted"),
         ("INSERT INTO free VALUES ((SELECT 1 FROM secrets), 'a')", "table.unlisted"),
         ("INSERT INTO free (id) VALUES (1) RETURNING (SELECT value FROM secrets)", "table.unlisted"),
-        ("INSERT INTO free (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET x = (SELECT value FROM secrets)", "table.unlisted"),
+        (
+            "INSERT INTO free (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET x = (SELECT value FROM secrets)",
+            "table.unlisted",
+        ),
         ("SELECT * FROM free FOR UPDATE", "statement.locking"),
         ("TRUNCATE free", "statement.kind"),
         ("WITH d AS (TRUNCATE free) SELECT 1", "statement.syntax"),
@@ -133,4 +145,6 @@ def test_reads_inside_a_write_follow_the_read_rules() -> None:
 
 def test_a_read_only_policy_allows_no_write_whatever_the_job_declares() -> None:
     policy = load_policy('tables = "all"')
-    assert judge("DELETE FROM free WHERE id = 1", "postgres", policy, CATALOG, "", writes=True).rule == "write.not-allowed"
+    assert (
+        judge("DELETE FROM free WHERE id = 1", "postgres", policy, CATALOG, "", writes=True).rule == "write.not-allowed"
+    )

@@ -21,9 +21,18 @@ IMAGE = Image(
     digest="a" * 64,
     rootfs=Path("/srv/images/a/rootfs"),
     env={"FROM_IMAGE": "1", "PATH": "/opt/bin"},
-    ceiling=Limits(memory_bytes=1 << 34, cpus=64, processes=4096, disk_bytes=1 << 33, tmp_bytes=1 << 33, shm_bytes=1 << 30,
-                   open_files=65_536, wall_s=86_400, output_bytes=1 << 30),
-)  # fmt: skip
+    ceiling=Limits(
+        memory_bytes=1 << 34,
+        cpus=64,
+        processes=4096,
+        disk_bytes=1 << 33,
+        tmp_bytes=1 << 33,
+        shm_bytes=1 << 30,
+        open_files=65_536,
+        wall_s=86_400,
+        output_bytes=1 << 30,
+    ),
+)
 
 limits = st.builds(
     Limits,

@@ -66,6 +66,6 @@ def test_what_the_host_said_never_reaches_the_tenant(said: str) -> None:
 
 
 def test_a_program_that_cannot_be_started_is_told_from_a_failure_of_runsc() -> None:
-    said = "executing processes for container: executing command in sandbox: failed to load /no/such: no such file or directory"
+    said = "executing command in sandbox: failed to load /no/such: no such file or directory"
     assert why_not_started(said) == "no such file or directory"
     assert why_not_started("connecting to control server: connection refused") is None

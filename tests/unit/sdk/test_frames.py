@@ -1,4 +1,4 @@
-"""Our two hand-made AMQP commands are byte for byte the library's. `sandpool.frames`."""
+"""Our hand-made AMQP commands are byte for byte the library's. `sandpool.frames`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ SHORT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_an_ack_is_the_librarys(channel: int, delivery_tag: int, multiple: bool) -> None:
     expected = pamqp.frame.marshal(Basic.Ack(delivery_tag, multiple), channel)
     assert frames.ack(channel, delivery_tag, multiple=multiple) == expected
+
+
+@given(CHANNELS, st.integers(1, 2**63 - 1))
+def test_a_requeue_is_the_librarys(channel: int, delivery_tag: int) -> None:
+    expected = pamqp.frame.marshal(Basic.Nack(delivery_tag, multiple=False, requeue=True), channel)
+    assert frames.requeue(channel, delivery_tag) == expected
 
 
 @given(CHANNELS, SHORT, st.binary(max_size=500), SHORT.filter(bool), SHORT.filter(bool), st.integers(16, 200))

@@ -51,17 +51,18 @@ async def test_collect_waits_for_the_first_ending_and_takes_all_that_are_there()
     await asyncio.sleep(0)
     assert not waiting.done()
     work.gate.set()
-    epoch, letters = await waiting
+    epoch, received, letters = await waiting
     assert epoch == box.epoch
     assert set(ids(letters)) <= {"job-1", "job-2", "job-3"}
     while len(letters) < 3:
-        letters += (await box.collect(5.0))[1]
+        epoch, received, more = await box.collect(5.0, epoch, received)
+        letters += more
     assert sorted(ids(letters)) == ["job-1", "job-2", "job-3"]
 
 
 async def test_a_collect_with_nothing_to_tell_ends_at_its_timeout() -> None:
     box = Mailbox(Work().run)
-    assert await box.collect(0.01) == (box.epoch, [])
+    assert await box.collect(0.01) == (box.epoch, 0, [])
 
 
 async def test_a_lost_reply_comes_again_until_it_is_acknowledged() -> None:
@@ -70,13 +71,33 @@ async def test_a_lost_reply_comes_again_until_it_is_acknowledged() -> None:
     box = Mailbox(work.run)
     box.submit([job(1), job(2)])
     await asyncio.sleep(0.01)
-    _, lost = await box.collect(1.0, 0)
-    _, again = await box.collect(1.0, 0)
-    assert ids(lost) == ids(again) == ["job-1", "job-2"]
-    _, rest = await box.collect(1.0, 1)
+    _, _, lost = await box.collect(1.0, box.epoch, 0)
+    _, number, again = await box.collect(1.0, box.epoch, 0)
+    assert ids(lost) == ids(again) == ["job-1", "job-2"] and number == 2
+    _, _, rest = await box.collect(1.0, box.epoch, 1)
     assert ids(rest) == ["job-2"]
-    assert await box.collect(0.01, 2) == (box.epoch, [])
+    assert await box.collect(0.01, box.epoch, 2) == (box.epoch, 2, [])
     assert box.uncollected == 0
+
+
+async def test_what_another_epoch_received_forgets_nothing_here() -> None:
+    work = Work()
+    work.gate.set()
+    box = Mailbox(work.run)
+    box.submit([job(1)])
+    await asyncio.sleep(0.01)
+    _, _, letters = await box.collect(1.0, "the mailbox before the restart", 57)
+    assert ids(letters) == ["job-1"] and box.uncollected == 1
+
+
+async def test_a_busy_caller_gets_several_endings_in_one_reply() -> None:
+    work = Work()
+    box = Mailbox(work.run)
+    box.submit([job(n) for n in range(1, 9)])
+    waiting = asyncio.create_task(box.collect(5.0, linger_s=0.05))
+    await asyncio.sleep(0)
+    work.gate.set()
+    assert len((await waiting)[2]) == 8
 
 
 async def test_a_repeated_submit_starts_nothing_twice() -> None:
@@ -96,7 +117,7 @@ async def test_above_its_bound_it_refuses_as_retryable() -> None:
     work = Work()
     box = Mailbox(work.run, max_held=2)
     box.submit([job(1), job(2), job(3)])
-    _, letters = await box.collect(1.0)
+    _, _, letters = await box.collect(1.0)
     attempt = decode_attempt(letters[0])
     assert attempt.job_id == "job-3"
     assert attempt.error is not None
@@ -111,6 +132,6 @@ async def test_stopping_ends_every_statement_with_an_answer() -> None:
     box.submit([job(1), job(2)])
     await asyncio.sleep(0)
     assert await box.stop(1.0) is True
-    _, letters = await box.collect(1.0)
+    _, _, letters = await box.collect(1.0)
     assert all(decode_attempt(letter).error for letter in letters)
     assert box.running == 0

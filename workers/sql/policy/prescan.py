@@ -25,7 +25,6 @@ _TOKENS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _HINT = re.compile(r"/\*(?:[!+]|M!)")
-_SIMPLE = re.compile(r"[^\[{$/\\&]*", re.DOTALL)
 
 
 def scan(text: str, dialect: str) -> None:
@@ -42,7 +41,7 @@ def scan(text: str, dialect: str) -> None:
         deny("text.hint", "optimizer hints and executable comments (/*+ /*! /*M!) are not allowed; leave them out")
     if "&" in text and _has_escape(text):
         deny("text.unicode-escape", "U&'...' escapes are not allowed; write the characters themselves")
-    if _depth(text, dialect) > MAX_DEPTH:
+    if depth(text, dialect) > MAX_DEPTH:
         deny("text.too-deep", f"brackets nest deeper than {MAX_DEPTH} levels; split the statement with WITH")
 
 
@@ -53,11 +52,11 @@ def _has_escape(text: str) -> bool:
     return _ESCAPE.search(text) is not None
 
 
-def _depth(text: str, dialect: str) -> int:
+def depth(text: str, dialect: str) -> int:
     """Deepest nesting of brackets. Brackets in comments and quotes may be counted too: harmless below the limit."""
     if text.count("(") + text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
-    depth = deepest = 0
+    level = deepest = 0
     position, end = 0, len(text)
     while position < end:
         match = _TOKENS.search(text, position)
@@ -66,10 +65,10 @@ def _depth(text: str, dialect: str) -> int:
         position = match.end()
         kind = match.lastgroup
         if kind == "open":
-            depth += 1
-            deepest = max(deepest, depth)
+            level += 1
+            deepest = max(deepest, level)
         elif kind == "close":
-            depth -= 1
+            level -= 1
         elif kind == "comment" and match.group() == "/*":
             found = text.find("*/", position)
             position = end if found < 0 else found + 2

@@ -1,4 +1,4 @@
-"""Two AMQP 0-9-1 commands as bytes: an unconfirmed publish with three properties, and an ack.
+"""Three AMQP 0-9-1 commands as bytes: an unconfirmed publish with three properties, an ack, a requeue.
 
 Used by `sandpool.link` for what happens with every job, because the library's own encoder takes 20 times as long for
 them. Pure; a test compares every byte with the library's. Layouts: AMQP 0-9-1 specification, sections 4.2.3 to 4.2.6.
@@ -11,7 +11,8 @@ import struct
 _FRAME_END = 0xCE
 _FRAME_OVERHEAD = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
-_BASIC, _PUBLISH, _ACK = 60, 40, 80
+_BASIC, _PUBLISH, _ACK, _NACK = 60, 40, 80, 120
+_REQUEUE = 2
 _CONTENT_TYPE, _DELIVERY_MODE, _CORRELATION_ID = 1 << 15, 1 << 12, 1 << 10
 
 _pack_frame_head = struct.Struct(">BHI").pack
@@ -24,6 +25,11 @@ _END = bytes([_FRAME_END])
 def ack(channel: int, delivery_tag: int, *, multiple: bool = False) -> bytes:
     """`basic.ack`."""
     return _pack_ack(_METHOD, channel, 13, _BASIC, _ACK, delivery_tag, multiple, _FRAME_END)
+
+
+def requeue(channel: int, delivery_tag: int) -> bytes:
+    """`basic.nack` of one delivery, which goes back to its queue."""
+    return _pack_ack(_METHOD, channel, 13, _BASIC, _NACK, delivery_tag, _REQUEUE, _FRAME_END)
 
 
 def publish(

@@ -51,6 +51,7 @@ class Lane:
     broken: asyncio.Event = field(default_factory=asyncio.Event)
     _unwritten: bytearray = field(default_factory=bytearray)
     _writer: asyncio.Task[None] | None = None
+    _publishing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def is_open(self) -> bool:
@@ -79,29 +80,46 @@ class Lane:
             await asyncio.shield(self._writer)
 
     async def confirm(self, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties) -> None:
-        """Publish and return when the broker has the message safe. Raises Fault."""
+        """Publish and return when the broker has the message safe. Raises Fault, also when the lane ends meanwhile."""
+        if not self.is_open:
+            raise Fault(Kind.AWAY, "the connection broke")
+        # In a task of its own, for `end` to cut: the library waits for ever to write to a connection that just broke.
+        publish = asyncio.get_running_loop().create_task(self._publish(exchange, routing_key, body, properties))
+        self._publishing.add(publish)
         try:
-            await self.ready()
-            await self.outgoing.basic_publish(
-                body,
-                exchange=exchange,
-                routing_key=routing_key,
-                properties=properties,
-                mandatory=True,
-                wait=len(body) > LARGE_WRITE_BYTES,
-            )
+            await publish
         except VENDOR_ERRORS as error:
             raise fault_of(error) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The vendor ends what waits on a closing channel with a cancellation that nobody asked for,
-            raise Fault(Kind.AWAY, "the connection was closed") from error
+            raise Fault(Kind.AWAY, "the connection broke before the confirm") from error
         except Exception as error:
             if type(error) is not Exception:
                 raise
-            raise Fault(Kind.AWAY, "the connection was closed") from error  # or, by its own close, with a bare one
+            raise Fault(Kind.AWAY, "the connection was closed") from error  # the library's close raises a bare one
+        finally:
+            self._publishing.discard(publish)
+
+    async def _publish(self, exchange: str, routing_key: str, body: bytes, properties: Basic.Properties) -> None:
+        await self.ready()
+        await self.outgoing.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=properties,
+            mandatory=True,
+            wait=len(body) > LARGE_WRITE_BYTES,
+        )
+
+    def end(self) -> None:
+        """Whatever still waits on this lane waits in vain."""
+        self.broken.set()
+        if self._writer is not None:
+            self._writer.cancel()
+        for publish in self._publishing:
+            publish.cancel()
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> None:
         """Settle a delivery of this lane; on a lane that has ended nothing happens: the message comes again."""
@@ -116,6 +134,11 @@ class Lane:
             drained = self.connection.create_future()
             await self.connection.write_queue.put(ChannelFrame(b"", should_close=False, drain_future=drained))
             await asyncio.wait([drained])
+
+    def give_back(self, delivery_tag: int) -> None:
+        """Return a delivery of this lane to its queue."""
+        if self.is_open:
+            self._write(frames.requeue(self.incoming.number, delivery_tag))
 
     def _write(self, data: bytes) -> None:
         """Everything that is written in one turn of the event loop goes to the socket at once, in order."""
@@ -262,7 +285,7 @@ async def _ended(lane: Lane) -> None:
     try:
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        lane.broken.set()
+        lane.end()
         for future in watched:
             future.cancel()
 

@@ -112,11 +112,13 @@ def _encode(table: _Table, message: Tree) -> bytes:
         if kind == _MESSAGE:
             for item in value if type(value) is list else (value,):
                 body = _encode(extra, item)
-                parts += (tag, _varint(len(body)), body)
+                size = len(body)
+                parts += (tag, _SMALL[size] if size < 128 else _varint(size), body)
         elif kind == _STRING:
             for item in value if type(value) is list else (value,):
                 body = item.encode()
-                parts += (tag, _varint(len(body)), body)
+                size = len(body)
+                parts += (tag, _SMALL[size] if size < 128 else _varint(size), body)
         elif kind == _ENUM:
             parts += (tag, extra[value])
         elif kind == _BOOL:
@@ -128,5 +130,6 @@ def _encode(table: _Table, message: Tree) -> bytes:
     return b"".join(parts)
 
 
+_SMALL = tuple(bytes((number,)) for number in range(128))
 _PARSE_RESULT = _table(pg_query_pb2.ParseResult.DESCRIPTOR)
 _VERSION = 180004

@@ -32,7 +32,8 @@ def is_quiet(statement: Node) -> bool:
 
 
 def mentions(statement: Node, masked: Mapping[str, str]) -> bool:
-    """Whether a masked column stands anywhere but in the statement's own select list, where its mask could fail early."""
+    """Whether a masked column stands anywhere but in the statement's own select list, where its mask could fail
+    early."""
     select = statement.get("SelectStmt")
     pending: list[Any] = [statement if select is None else {k: v for k, v in select.items() if k != "targetList"}]
     while pending:

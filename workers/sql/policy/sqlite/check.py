@@ -47,10 +47,9 @@ class _Engines:
             (rule, [(column, rule.types.get(column, "")) for column in rule.columns or ()])
             for rule in self.rules.values()
         ]
-        self.whole = Engine((rule.name, columns) for rule, columns in tables)
-        self.split = Engine(
-            (hidden_name(rule) if rule.is_restricted else rule.name, columns) for rule, columns in tables
-        )
+        self.whole = Engine(((rule.name, columns) for rule, columns in tables), book.functions)
+        names = [(hidden_name(rule) if rule.is_restricted else rule.name, columns) for rule, columns in tables]
+        self.split = Engine(names, book.functions)
 
 
 _known: OrderedDict[int, _Engines] = OrderedDict()
@@ -161,36 +160,36 @@ def _permitted(rule: TableRule, book: Rulebook, tenant: str) -> tuple[str, str]:
     if key not in rule.templates:
         if len(rule.templates) > 1024:
             rule.templates.clear()
-        rule.templates[key] = tuple(_entry(rule, tenant, name) for name in (rule.name, hidden_name(rule)))
+        rule.templates[key] = tuple(_entry(book, rule, tenant, name) for name in (rule.name, hidden_name(rule)))
     entries: tuple[str, str] = rule.templates[key]
     return entries
 
 
-def _entry(rule: TableRule, tenant: str, table: str) -> str:
+def _entry(book: Rulebook, rule: TableRule, tenant: str, table: str) -> str:
     alias = quoted(rule.name)
     columns: list[str] = []
     for column in rule.columns or ():
         if column in rule.masks:
-            columns.append(f"{_own_expression(rule, rule.masks[column], tenant)} AS {quoted(column)}")
+            columns.append(f"{_own_expression(book, rule, rule.masks[column], tenant)} AS {quoted(column)}")
         elif column not in rule.denied:
             columns.append(f"{alias}.{quoted(column)} AS {quoted(column)}")
     select = f"SELECT {', '.join(columns)} FROM main.{quoted(table)} AS {alias}"  # noqa: S608
     if rule.filter is not None:
-        select += f" WHERE {_own_expression(rule, rule.filter, tenant)}"
+        select += f" WHERE {_own_expression(book, rule, rule.filter, tenant)}"
         if rule.fence:
             # A limit keeps SQLite from running the query's own conditions before the filter.
             select += " LIMIT -1 OFFSET 0"
     return f"{alias} AS ({select})"
 
 
-def _own_expression(rule: TableRule, text: str, tenant: str) -> str:
+def _own_expression(book: Rulebook, rule: TableRule, text: str, tenant: str) -> str:
     """A filter or mask of the policy in brackets, with the tenant as a string literal, compiled once on its own."""
     if TENANT in text and not tenant:
         deny("policy.tenant", "the policy filters by tenant and no tenant was given")
     filled, count = with_tenant(without_comments(text), tenant)
     if count != text.count(TENANT):
         deny("policy.filter", f"{TENANT} in the policy's expression for {shown(rule.name)!r} must not stand in quotes")
-    engine = Engine([(rule.name, [(column, "") for column in rule.columns or ()])])
+    engine = Engine([(rule.name, [(column, "") for column in rule.columns or ()])], book.functions)
     try:
         engine.compile(f"SELECT ({filled}) FROM {quoted(rule.name)}")  # noqa: S608
         engine.compile(f"SELECT 1 FROM {quoted(rule.name)} WHERE ({filled}\n)")  # noqa: S608

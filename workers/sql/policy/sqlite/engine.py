@@ -21,13 +21,16 @@ _COUNT = re.compile(r"uses (\d+), and there are \d+ supplied")
 class Engine:
     """One in-memory database; not for several threads at once."""
 
-    def __init__(self, tables: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> None:
+    def __init__(self, tables: Iterable[tuple[str, Iterable[tuple[str, str]]]], functions: Iterable[str] = ()) -> None:
         self._database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None, cached_statements=0)
         for name, columns in tables:
             members = ", ".join(
                 f"{quoted(column)} {kind if _PLAIN_TYPE.fullmatch(kind) else ''}" for column, kind in columns
             )
             self._database.execute(f"CREATE TABLE {quoted(name)} ({members})")
+        for function in functions:
+            # Only its name matters: nothing is ever run here.
+            self._database.create_function(function, -1, lambda *_: None)
         self._database.text_factory = bytes
         modules = self._database.execute("SELECT name FROM pragma_module_list").fetchall()
         self.modules = frozenset(name.decode().lower() for (name,) in modules)
