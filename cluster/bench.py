@@ -25,7 +25,10 @@ class Bench(Protocol):
         grace."""
 
     async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
-        """Ask the pool to stop the statement of this tenant's job; its `run` then returns `Cancelled`, or whatever came first."""
+        """Ask the pool to stop the statement of this tenant's job.
+
+        Its `run` then returns `Cancelled`, or whatever came first.
+        """
 
     async def catalog(self, database: str) -> Catalog:
         """What the database holds now. Raises WorkerError or WorkerLost."""

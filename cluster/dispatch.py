@@ -21,8 +21,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.errors import WorkerLost
 from cluster.placement import PIPELINE, Node, PoolView
 from workers.actors import PoolActor
+from sandpool.outcome import Ending, ErrorInfo
 from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
+from workers.mailbox import decode_attempt, encode_statement
 from workers.sql.policy.catalog import Catalog
 from workers.sql.spec import PoolSpec
 from workers.volumes.spec import VolumeSpec
@@ -33,12 +35,9 @@ NAMESPACE = "sandpool"
 COLLECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 BACKOFF_S = 0.5
-LINGER_S = 0.004
-LINGER_ABOVE = 4
-"""With more statements under way than this, results wait a moment for each other: a call costs more than a result."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Attempt).decode
+LINGER_S = 0.010
+"""When more than half of a pool's slots are busy, results wait this long for each other: a call costs more than a
+result, and the next statement is there already (`PIPELINE`)."""
 
 
 class PoolLink:
@@ -49,6 +48,8 @@ class PoolLink:
         self.busy = 0
         self._actor = actor
         self._grace_s = grace_s
+        self.answers = True
+        """Whether the last call to the pool came back, be it with an error of the pool's own."""
         self._outbox: list[Statement] = []
         self._waiting: dict[str, asyncio.Future[Attempt]] = {}
         self._sender: asyncio.Task[None] | None = None
@@ -77,37 +78,50 @@ class PoolLink:
         try:
             while self._outbox:
                 batch, self._outbox = self._outbox, []
+                # Who gave up meanwhile must not find its statement running for nobody.
+                batch = [statement for statement in batch if self._is_wanted(statement.attempt_id)]
                 try:
                     async with asyncio.timeout(CALL_TIMEOUT_S):
-                        await self._actor.submit.remote([_encode(statement) for statement in batch])
-                except (RayError, TimeoutError) as error:
+                        await self._actor.submit.remote([encode_statement(statement) for statement in batch])
+                except Exception as error:  # noqa: BLE001 - whatever it is, only this batch may be lost by it
                     self._fail(batch, error)
         finally:
             self._sender = None
 
     async def _collect(self) -> None:
+        """Every result of this pool comes through here, so nothing but `close` may end it."""
         while True:
             try:
-                async with asyncio.timeout(COLLECT_TIMEOUT_S + CALL_TIMEOUT_S):
-                    linger_s = LINGER_S if self.busy > LINGER_ABOVE else 0.0
-                    epoch, number, letters = await self._actor.collect.remote(
-                        COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s
-                    )
-            except (RayError, TimeoutError) as error:
+                await self._collect_once()
+                self.answers = True
+            except Exception as error:
                 # A pool that does not open (its own error) has taken nothing; `_send` hears the same.
-                if _own_error(error) is None:
+                self.answers = _own_error(error) is not None
+                if not self.answers:
+                    if not isinstance(error, RayError | TimeoutError):
+                        log.exception("unexpected error while collecting results")
                     self._lose(list(self._waiting), error)
                 await asyncio.sleep(BACKOFF_S)
-                continue
-            if self._epoch and epoch != self._epoch:
-                # The actor was restarted between two calls: what it had taken before is gone.
-                self._lose(list(self._waiting), RuntimeError("the pool was restarted"))
-            self._epoch, self._received = epoch, number
-            for letter in letters:
-                attempt = _decode(letter)
-                future = self._waiting.get(attempt.attempt_id)
-                if future is not None and not future.done():
-                    future.set_result(attempt)
+
+    async def _collect_once(self) -> None:
+        async with asyncio.timeout(COLLECT_TIMEOUT_S + CALL_TIMEOUT_S):
+            linger_s = LINGER_S if 2 * self.busy > self.slots else 0.0
+            epoch, number, letters = await self._actor.collect.remote(
+                COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s
+            )
+        if self._epoch and epoch != self._epoch:
+            # The actor was restarted between two calls: what it had taken before is gone.
+            self._lose(list(self._waiting), RuntimeError("the pool was restarted"))
+        self._epoch, self._received = epoch, number
+        for letter in letters:
+            attempt = decode_attempt(letter)
+            future = self._waiting.get(attempt.attempt_id)
+            if future is not None and not future.done():
+                future.set_result(attempt)
+
+    def _is_wanted(self, attempt_id: str) -> bool:
+        future = self._waiting.get(attempt_id)
+        return future is not None and not future.done()
 
     def _fail(self, batch: Sequence[Statement], error: BaseException) -> None:
         """The pool did not take these: with its own reason when it gave one, else it is lost."""
@@ -129,7 +143,11 @@ class PoolLink:
                 future.set_exception(WorkerLost(f"the pool that ran it is gone ({type(error).__name__})"))
 
     async def cancel(self, tenant: str, job_id: str) -> None:
-        """Ask the pool to stop a statement. An actor that is gone has nothing to stop."""
+        """Stop a statement: here when it did not leave yet, else at the pool. An actor that is gone has nothing to stop."""
+        for statement in self._outbox:
+            if (statement.tenant, statement.job_id) == (tenant, job_id) and self._is_wanted(statement.attempt_id):
+                self._waiting[statement.attempt_id].set_result(_cancelled(statement))
+                return
         with contextlib.suppress(RayError, TimeoutError):
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self._actor.cancel.remote(job_id, tenant)
@@ -152,6 +170,7 @@ class PoolLink:
         self._collector.cancel()
         if self._sender is not None:
             self._sender.cancel()
+        self._outbox.clear()
         self._lose(list(self._waiting), RuntimeError("closing"))
         ray.kill(self._actor)
 
@@ -193,8 +212,18 @@ class RayBench:
         return PoolLink(actor, spec.budget * PIPELINE, spec.acquire_timeout_s + self._grace_s)
 
     def nodes(self) -> Sequence[Node]:
+        # A node that went away has no busy slots, so it would draw every job to itself: while any other node answers for
+        # a database, those that do not are left out. Where none answers, its jobs find out by themselves.
+        answering = {database for links in self._links.values() for database, link in links.items() if link.answers}
         return [
-            Node(name, {database: PoolView(link.slots, link.busy) for database, link in links.items()})
+            Node(
+                name,
+                {
+                    database: PoolView(link.slots, link.busy)
+                    for database, link in links.items()
+                    if link.answers or database not in answering
+                },
+            )
             for name, links in self._links.items()
         ]
 
@@ -205,14 +234,19 @@ class RayBench:
         await self._links[node][database].cancel(tenant, job_id)
 
     async def catalog(self, database: str) -> Catalog:
-        for links in self._links.values():
-            if database in links:
-                return await links[database].catalog()
+        links = [links[database] for links in self._links.values() if database in links]
+        for link in sorted(links, key=lambda link: not link.answers):
+            return await link.catalog()
         raise WorkerLost(f"no node has a pool for database {database!r}")
 
     async def close(self, drain_timeout_s: float) -> None:
         links = [link for pools in self._links.values() for link in pools.values()]
         await asyncio.gather(*(link.close(drain_timeout_s) for link in links))
+
+
+def _cancelled(statement: Statement) -> Attempt:
+    error = ErrorInfo("job.cancelled", "cancelled before it ran")
+    return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=Ending.Cancelled, error=error)
 
 
 def _own_error(error: BaseException) -> WorkerError | None:

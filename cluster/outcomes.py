@@ -8,7 +8,6 @@ import msgspec
 
 from cluster.admission import Refused
 from cluster.run import Run
-from sandpool.job import digest
 from sandpool.outcome import Ending, ErrorInfo, Outcome, Verdict
 from workers.attempt import Attempt
 from workers.errors import WorkerError
@@ -27,7 +26,7 @@ def conclude(run: Run, attempt: Attempt, now: datetime) -> Outcome:
         job_id=run.job.id,
         tenant=run.tenant,
         ending=attempt.ending,
-        digest=digest(run.job),
+        digest=run.digest,
         volume=run.home.name,
         volume_url=run.home.url,
         attempt=run.number,
@@ -88,7 +87,7 @@ def conflict(run: Run, recorded: Outcome) -> Outcome:
         job_id=run.job.id,
         tenant=run.tenant,
         ending=Ending.Denied,
-        digest=digest(run.job),
+        digest=run.digest,
         volume=run.home.name,
         error=ErrorInfo("job.id_conflict", message, "submit this job under a new id"),
         verdict=Verdict(False, "job.id_conflict", message),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-PIPELINE = 2
+PIPELINE = 4
 """Statements that a pool may hold for each of its connections: none is idle while results and statements travel."""
 
 

@@ -15,6 +15,8 @@ from workers.attempt import Attempt
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 120.0
+NOT_BEGUN = frozenset({"pool.closed", "pool.busy"})
+"""The pool handed the statement back before it began: that is waiting, not an attempt, and uses none up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ def decide(
     attempt: Attempt, number: int, max_attempts: int, deadline: datetime | None, now: datetime, jitter: float
 ) -> Final | Again:
     """What follows attempt `number` (from 1). `jitter` is a uniform random number in [0, 1)."""
+    if attempt.error is not None and attempt.error.code in NOT_BEGUN:
+        return Again(backoff_s(1, jitter), f"placement.{attempt.error.code}")
     retryable = attempt.ending is Ending.Lost or (attempt.error is not None and attempt.error.retryable)
     if not retryable or number >= max_attempts:
         return Final()

@@ -55,6 +55,8 @@ class Run:
     """Of this attempt, from 1. Waiting for a slot or for the volume is not an attempt."""
     delivery: Delivery
     home: VolumeSpec
+    digest: str
+    """Of the work (`sandpool.job.digest`)."""
     ended: asyncio.Future[Outcome | None]
     """The recorded outcome, or None when the job went back to the broker for another attempt."""
     task: asyncio.Task[None] | None = None
@@ -68,7 +70,7 @@ class Run:
             tenant=self.tenant,
             job_id=self.job.id,
             attempt_id=f"{self.number}-{secrets.token_hex(4)}",
-            digest=digest(self.job),
+            digest=self.digest,
             sql=verdict.sql,
             params=self.job.params,
             writes=verdict.statement != "select",
@@ -94,4 +96,4 @@ def open_delivery(delivery: Delivery, rules: Rules) -> Run:
         raise Unacceptable("envelope.message_id: the message id is not the job's id")
     number = 1 + sum(not code.startswith("placement.") for code in delivery.history)
     ended: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
-    return Run(job, delivery.tenant, number, delivery, rules.home_of(delivery.tenant, job.volume), ended)
+    return Run(job, delivery.tenant, number, delivery, rules.home_of(delivery.tenant, job.volume), digest(job), ended)

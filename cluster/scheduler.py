@@ -28,7 +28,6 @@ from cluster.slots import Slots
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
-from sandpool.job import digest
 from sandpool.outcome import Outcome
 from workers.attempt import Attempt
 from workers.errors import VolumeError, WorkerError
@@ -174,7 +173,7 @@ class Scheduler:
 
     async def _settle(self, run: Run, outcome: Outcome) -> None:
         """Tell whoever waits, then let the broker forget the message."""
-        if outcome.digest and outcome.digest != digest(run.job):
+        if outcome.digest and outcome.digest != run.digest:
             answer = outcomes.conflict(run, outcome)
             await self._door.reply(run.delivery, wire.encode_outcome(answer))
         else:

@@ -17,6 +17,7 @@
     │   ├── VolumeFull            (retry)  no space left
     │   └── VolumeCorrupt                  an object is not what its checksum says
     ├── PoolClosed                (retry)  the pool is draining or gone; another may take the job
+    │   └── PoolBusy              (retry)  no connection came free in time; the statement did not begin
     └── ConfigurationError                 a policy, database or volume definition that cannot be used
 
 Vendor errors are translated into these at the fence (the files that may import the vendor), which tests prove.
@@ -118,6 +119,10 @@ class VolumeCorrupt(VolumeError):
 class PoolClosed(WorkerError):
     code = "pool.closed"
     retry = True
+
+
+class PoolBusy(PoolClosed):
+    code = "pool.busy"
 
 
 class ConfigurationError(WorkerError):

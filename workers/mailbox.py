@@ -27,13 +27,15 @@ MAX_COLLECTED = 256
 """Most attempts in one reply."""
 
 _encoder = msgspec.msgpack.Encoder()
-_statements = msgspec.msgpack.Decoder(Statement)
+# Parameters came as JSON and stay JSON: msgpack has no integers above 64 bits.
+_statement_encoder = msgspec.json.Encoder()
+_statements = msgspec.json.Decoder(Statement)
 _attempts = msgspec.msgpack.Decoder(Attempt)
 
 
 def encode_statement(statement: Statement) -> bytes:
     """A statement as `Mailbox.submit` takes it."""
-    return _encoder.encode(statement)
+    return _statement_encoder.encode(statement)
 
 
 def decode_attempt(data: bytes) -> Attempt:
@@ -80,7 +82,7 @@ class Mailbox:
     async def collect(
         self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
     ) -> tuple[str, int, list[bytes]]:
-        """(epoch, number of the last one, attempts that ended, oldest first), waiting at most `timeout_s` for a first one.
+        """(epoch, number of the last one, attempts that ended, oldest first); waits at most `timeout_s` for one.
 
         `received` is the number of the last attempt which the caller has got of `epoch`: up to it they are forgotten
         here, the others come again. Said of another epoch it forgets nothing. A busy caller lets the

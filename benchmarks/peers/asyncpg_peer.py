@@ -28,6 +28,7 @@ class AsyncpgPeer:
         self._connections = connections
         self._runner: asyncio.Runner | None = None
         self._answers: list[list[Any]] = []
+        self._pool: Any = None
 
     def start(self) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -42,12 +43,16 @@ class AsyncpgPeer:
 
     def stop(self) -> None:
         if self._runner is not None:
-            self._runner.run(self._pool.close())
+            self._runner.run(self._disconnect())
             self._runner.close()
             self._runner = None
 
     async def _connect(self) -> None:
         self._pool = await asyncpg.create_pool(self._dsn, min_size=self._connections, max_size=self._connections)
+
+    async def _disconnect(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
 
     async def _run(self, calls: Sequence[Call], in_flight: int) -> Run:
         run = Run()

@@ -75,6 +75,7 @@ class SandpoolPeer:
         self._process = worker_process("sandpool", arguments, services.folder, {})
         self._runner: asyncio.Runner | None = None
         self._outcomes: list[Outcome] = []
+        self._client: AsyncClient | None = None
 
     def start(self) -> None:
         self._configure()
@@ -108,7 +109,7 @@ class SandpoolPeer:
 
     def stop(self) -> None:
         if self._runner is not None:
-            self._runner.run(self._client.close())
+            self._runner.run(self._disconnect())
             self._runner.close()
             self._runner = None
         self._process.stop()
@@ -136,6 +137,11 @@ class SandpoolPeer:
     async def _connect(self) -> None:
         self._client = await AsyncClient(self._url).open()
 
+    async def _disconnect(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
     async def _run(self, calls: Sequence[Call], in_flight: int) -> Run:
         run = Run()
         outcomes: list[Outcome] = []
@@ -152,6 +158,7 @@ class SandpoolPeer:
         return run
 
     async def _call(self, job: SqlJob, run: Run, outcomes: list[Outcome], window: asyncio.Semaphore) -> None:
+        assert self._client is not None
         submitted = time.perf_counter()
         handle = await self._client.submit(job)
         outcomes.append(await handle.outcome(timeout=TIMEOUT_S))
@@ -159,6 +166,7 @@ class SandpoolPeer:
         window.release()
 
     async def _extract(self, sql: str) -> None:
+        assert self._client is not None
         handle = await self._client.submit(SqlJob(database=DATABASE, sql=sql, timeout_s=TIMEOUT_S))
         self._keep([await handle.outcome(timeout=TIMEOUT_S)], 1)
 

@@ -16,6 +16,7 @@ from tests.sandbox.inside import Inside
 from workers.sandbox.bundle import Bind, Command, build_spec
 from workers.sandbox.errors import (
     ReaperLost,
+    RunscFailed,
     RunscHung,
     RunscMissing,
     RunscUnsuitable,
@@ -135,7 +136,7 @@ async def test_a_failed_start_leaves_nothing(
     sandboxes: Sandboxes, base_image: Image, limits: Limits, tmp_path: Path
 ) -> None:
     mounts = [Bind(source=tmp_path / "absent", target="/in")]
-    with pytest.raises(Exception, match="failed to run"):
+    with pytest.raises(RunscFailed, match="No such file or directory"):
         await sandboxes.create(base_image, limits, mounts=mounts, sandbox_id="broken")
     assert sandboxes.ids() == set()
     assert await sandboxes.reconcile() == []
@@ -153,6 +154,22 @@ async def test_a_cancelled_start_leaves_nothing(sandboxes: Sandboxes, base_image
     assert sandboxes.ids() == set()
     assert await sandboxes.reconcile() == []
     assert await asyncio.to_thread(processes_of, sandboxes.folder / "run") == []
+
+
+async def test_a_start_cancelled_again_while_it_cleans_up_leaves_nothing(
+    sandboxes: Sandboxes, base_image: Image, limits: Limits
+) -> None:
+    for delay_s in (0.02, 0.06, 0.1):
+        task = asyncio.create_task(sandboxes.create(base_image, limits))
+        await asyncio.sleep(delay_s)
+        for _ in range(10):
+            task.cancel()
+            await asyncio.sleep(0.005)
+        await asyncio.wait([task])
+        if not task.cancelled():  # it was faster
+            await sandboxes.destroy(task.result().id)
+    assert sandboxes.ids() == set()
+    assert await sandboxes.reconcile() == []
 
 
 async def test_an_id_is_given_only_once(inside: Inside) -> None:

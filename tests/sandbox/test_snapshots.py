@@ -16,6 +16,7 @@ from workers.sandbox.bundle import Bind, Command
 from workers.sandbox.errors import (
     CheckpointRefused,
     SandboxEnded,
+    SandboxError,
     SnapshotSpaceExhausted,
     SnapshotUnusable,
     SpecInvalid,
@@ -94,6 +95,20 @@ async def test_forks_of_one_snapshot_do_not_share_files(inside: Inside) -> None:
         await fork.run("/bin/sh", "-c", f"echo {number} >> /tmp/file")
     read = [(await fork.run("/bin/cat", "/tmp/file")).stdout for fork in (*forks, inside)]
     assert read == [b"common\n0\n", b"common\n1\n", b"common\n2\n", b"common\n"]
+
+
+async def test_a_fork_makes_all_or_none(inside: Inside, tmp_path: Path) -> None:
+    sandboxes, image = inside.sandboxes, inside.sandbox.image
+    snapshot = await sandboxes.snapshot(inside.sandbox.id, "seed")
+    absent = [Bind(source=tmp_path / "absent", target="/in")]
+    with pytest.raises(SandboxError):
+        await sandboxes.fork(snapshot, image, [[], absent, []])
+    cancelled = asyncio.create_task(sandboxes.fork(snapshot, image, [[], []]))
+    await asyncio.sleep(0.1)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    assert sandboxes.ids() == {inside.sandbox.id}
+    assert await sandboxes.reconcile() == []
 
 
 async def test_limits_of_a_restored_sandbox_hold(sandboxes: Sandboxes, base_image: Image, limits: Limits) -> None:

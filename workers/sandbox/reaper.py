@@ -30,6 +30,7 @@ PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS = 0x20000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 LIBC = ctypes.CDLL(None, use_errno=True)
+SAID_BYTES = 4096
 MAX_PACKET_BYTES = 160 * 1024
 REMEMBERED_EXITS = 1024
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM)
@@ -116,9 +117,16 @@ class Reaper:
         if not read_only:
             actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)]
             return os.posix_spawn(argv[0], argv, ENVIRONMENT, file_actions=actions, setsid=True, setsigdef=IGNORED)
+        listen, report = os.pipe()  # closed by a successful exec
         pid = os.fork()  # we have one thread and little memory: this is safe and takes a millisecond
         if pid == 0:
-            become(argv, descriptors, read_only)
+            become(argv, descriptors, read_only, report)
+        os.close(report)
+        failure = os.read(listen, SAID_BYTES)
+        os.close(listen)
+        if failure:
+            os.waitpid(pid, 0)
+            raise OSError(0, failure.decode())
         return pid
 
     def _receive(self) -> tuple[bytes, list[int], int, object]:
@@ -166,6 +174,8 @@ class Reaper:
         self._say({"id": request_id, "code": code, "pid": sandbox})
         if sandbox in self._exits:  # it ended before the command that started it
             self._say({"pid": sandbox, "gone": self._exits.pop(sandbox)})
+        elif not os.path.exists(f"/proc/{sandbox}"):  # and the command reaped it itself: its exit code is lost
+            self._say({"pid": sandbox, "gone": -signal.SIGKILL})
         else:
             self._sandboxes.add(sandbox)
 
@@ -198,7 +208,7 @@ class Reaper:
             time.sleep(0.002)
 
 
-def become(argv: list[str], descriptors: list[int], read_only: list[str]) -> None:
+def become(argv: list[str], descriptors: list[int], read_only: list[str], report: int) -> None:
     """Turn this forked child into the command, with these paths read-only for it and all it starts. Never returns.
 
     runsc (20240729) leaves the read-only mounts of its gofer writable for the host's kernel and forgets to check
@@ -214,13 +224,13 @@ def become(argv: list[str], descriptors: list[int], read_only: list[str]) -> Non
         checked(LIBC.unshare(CLONE_NEWNS), "unshare")
         checked(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "mount")
         for path in map(os.fsencode, read_only):
-            checked(LIBC.mount(path, path, None, MS_BIND, None), "bind")
+            checked(LIBC.mount(path, path, None, MS_BIND, None), f"bind {os.fsdecode(path)}")
             checked(
                 LIBC.mount(None, path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, None), "remount"
             )
         os.execve(argv[0], argv, ENVIRONMENT)  # noqa: S606 - that is the point
     except BaseException as error:  # noqa: BLE001 - nothing may go on in this copy of the reaper
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os.write(report, f"{type(error).__name__}: {error}".encode()[:SAID_BYTES])
     finally:
         os._exit(127)
 

@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,8 @@ class Sandboxes:
 
     async def close(self) -> None:
         """End every sandbox and let go of the folder. Snapshots stay."""
-        for sandbox_id in list(self._alive):
-            with contextlib.suppress(SandboxError):
-                await self.destroy(sandbox_id)
+        # What cannot be destroyed now ends with the reaper, and is swept up by the next owner.
+        await asyncio.gather(*(self.destroy(sandbox_id) for sandbox_id in list(self._alive)), return_exceptions=True)
         await self.runsc.close()
         await asyncio.to_thread(self.cgroups.close)
         if self._lock >= 0:
@@ -169,15 +168,17 @@ class Sandboxes:
 
     async def fork(self, snapshot: Snapshot, image: Image, mounts: Sequence[Iterable[Bind]]) -> list[Sandbox]:
         """One new sandbox per entry of `mounts`, all from one snapshot; all of them or, on an error, none."""
-        made = await asyncio.gather(
-            *(self.restore(snapshot, image, mounts=own) for own in mounts), return_exceptions=True
-        )
-        failures = [error for error in made if isinstance(error, BaseException)]
-        sandboxes = [sandbox for sandbox in made if isinstance(sandbox, Sandbox)]
-        if failures:
-            await asyncio.gather(*(self.destroy(sandbox.id) for sandbox in sandboxes), return_exceptions=True)
-            raise failures[0]
-        return sandboxes
+        tasks = [asyncio.ensure_future(self.restore(snapshot, image, mounts=own)) for own in mounts]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:
+            for task in tasks:
+                if not task.cancelling():  # a second cancellation would break off what the first one cleans up
+                    task.cancel()
+            made = await asyncio.gather(*tasks, return_exceptions=True)
+            doomed = (self.destroy(sandbox.id) for sandbox in made if isinstance(sandbox, Sandbox))
+            await asyncio.gather(*doomed, return_exceptions=True)
+            raise
 
     async def snapshot(self, sandbox_id: str, name: str, *, leave_running: bool = True) -> Snapshot:
         """Save the sandbox under `name`. Without `leave_running` it is destroyed once it is saved (that is a pause).
@@ -266,9 +267,7 @@ class Sandboxes:
     async def reconcile(self) -> list[str]:
         """Destroy every sandbox that is on disk, in runsc's state or in a cgroup, but not ours; their ids."""
         found = {state.sandbox_id for state in await self.runsc.list_states()}
-        found |= await asyncio.to_thread(
-            lambda: self.cgroups.leftovers() | {entry.name for entry in self._run.iterdir()}
-        )
+        found |= await asyncio.to_thread(self._on_disk)
         orphans = sorted(found - self.ids())
         for sandbox_id in orphans:
             await self.destroy(sandbox_id)
@@ -301,9 +300,11 @@ class Sandboxes:
         self._alive[sandbox.id] = sandbox
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(SandboxError):  # the first error is the one to tell
-                await self.destroy(sandbox.id)
+                await _to_its_end(self.destroy(sandbox.id))
+            if isinstance(error, OSError):  # no room for its folder, for example
+                raise RunscFailed("prepare", 0, str(error)) from error
             raise
 
     def _on_disk(self) -> set[str]:
@@ -331,6 +332,15 @@ class Sandboxes:
                 "another process owns the sandboxes of this folder", hint="stop it, or use a folder of your own"
             ) from error
         return lock
+
+
+async def _to_its_end(cleaning: Coroutine[Any, Any, Ended]) -> None:
+    """Whoever is cancelled once more while cleaning up still cleans up: every step of it has its deadline."""
+    task = asyncio.ensure_future(cleaning)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    task.result()
 
 
 def _launch(sandbox: Sandbox, stdio: Stdio) -> Launch:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from workers.errors import DatabaseUnavailable, PoolClosed, WorkerError
+from workers.errors import PoolBusy, PoolClosed, WorkerError
 from workers.sql.faults import translate
 from workers.sql.spec import PoolSpec
 
@@ -88,7 +88,10 @@ class Lender:
         return len(self._waiters)
 
     async def acquire(self, tenant: str, timeout_s: float, *, is_bulk: bool = False) -> Loan:
-        """A connection ready for this tenant. Raises DatabaseUnavailable or PoolClosed; give it back with `release`."""
+        """A connection ready for this tenant, to be given back with `release`.
+
+        Raises PoolBusy, PoolClosed, DatabaseUnavailable.
+        """
         loan = self._take(tenant, is_bulk)
         if loan is None and not self._may_open(is_bulk):
             loan = await self._wait(tenant, timeout_s, is_bulk)
@@ -173,7 +176,7 @@ class Lender:
 
     async def _wait(self, tenant: str, timeout_s: float, is_bulk: bool) -> Loan | None:
         if len(self._waiters) >= self._spec.max_waiting:
-            raise DatabaseUnavailable("too many statements wait for this database", hint="submit again later")
+            raise PoolBusy("too many statements wait for this database", hint="submit again later")
         waiter = _Waiter(tenant, is_bulk, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         try:
@@ -185,7 +188,7 @@ class Lender:
             elif waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
                 self._give_on(waiter)
             if isinstance(error, TimeoutError):
-                raise DatabaseUnavailable("no free connection to the database in time") from None
+                raise PoolBusy("no free connection to the database in time") from None
             raise
 
     def _give_on(self, waiter: _Waiter) -> None:

@@ -34,6 +34,14 @@ def test_a_lost_worker_is_retried_even_without_an_error() -> None:
     assert decide(attempt, 1, 3, None, NOW, 0.0) == Again(backoff_s(1, 0.0), "worker.lost")
 
 
+@given(st.integers(1, 200))
+def test_a_statement_that_never_began_waits_without_using_up_attempts(number: int) -> None:
+    error = ErrorInfo("pool.busy", "no connection came free", retryable=True)
+    attempt = Attempt(job_id="j", attempt_id="1-a", ending=Ending.Failed, error=error)
+    decision = decide(attempt, number, 1, None, NOW, 0.0)
+    assert isinstance(decision, Again) and decision.code.startswith("placement.")
+
+
 def test_no_retry_starts_after_the_deadline() -> None:
     soon = NOW + timedelta(seconds=0.4)
     assert decide(ended(Ending.Failed, retryable=True), 1, 3, soon, NOW, 0.9) == Final()

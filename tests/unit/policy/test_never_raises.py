@@ -11,10 +11,10 @@ from workers.sql.policy import Dialect, judge
 from workers.sql.policy.rules import RULES
 
 _TEXT = (
-    "SELECT FROM WHERE customers c orders o secrets email name id tenant salary employees e * . , ( ) [ ] = < - @ :: || ->"
-    " ->> 'x' $1 1 AS x(a, b) JOIN USING NATURAL ON true LATERAL GROUP BY ORDER LIMIT UNION ALL WITH s AS ( ) VALUES ROW"
-    " ARRAY EXISTS IN ANY CASE WHEN THEN END NULL IS NOT count( lower( to_json( pg_sleep( OVER FILTER DISTINCT TABLE ; --"
-    " /* */ \" ' $$"
+    "SELECT FROM WHERE customers c orders o secrets email name id tenant salary employees e * . , ( ) [ ] = < - @ ::"
+    " || -> ->> 'x' $1 1 AS x(a, b) JOIN USING NATURAL ON true LATERAL GROUP BY ORDER LIMIT UNION ALL WITH s AS ( )"
+    " VALUES ROW ARRAY EXISTS IN ANY CASE WHEN THEN END NULL IS NOT count( lower( to_json( pg_sleep( OVER FILTER"
+    " DISTINCT TABLE ; -- /* */ \" ' $$"
 )
 WORDS = _TEXT.split(" ")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.errors import DatabaseUnavailable, PoolClosed
+from workers.errors import DatabaseUnavailable, PoolBusy, PoolClosed
 from workers.sql.lender import Lender
 from workers.sql.spec import PoolSpec
 
@@ -106,7 +106,7 @@ async def test_waiters_are_served_in_order_and_affinity_cannot_starve_one() -> N
 async def test_a_wait_ends_at_its_deadline_and_leaves_the_line() -> None:
     house = House(budget=1)
     async with house.loan("a"):
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(PoolBusy):
             await house.lender.acquire("b", 0.01)
         assert house.lender.waiting_count == 0
     async with house.loan("b"):
@@ -118,7 +118,7 @@ async def test_a_line_that_is_full_refuses_at_once() -> None:
     async with house.loan("a"):
         first = asyncio.create_task(house.lender.acquire("b", 5.0))
         await asyncio.sleep(0)
-        with pytest.raises(DatabaseUnavailable, match="too many"):
+        with pytest.raises(PoolBusy, match="too many"):
             await house.lender.acquire("c", 5.0)
     house.lender.release(await first)
 
@@ -192,7 +192,7 @@ async def test_bulk_and_small_share_the_budget_and_make_room_for_each_other() ->
 async def test_bulk_never_takes_more_than_its_own_budget() -> None:
     house = House(budget=4, bulk_budget=1)
     async with house.loan("a", is_bulk=True):
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(PoolBusy):
             await house.lender.acquire("b", 0.01, is_bulk=True)
         async with house.loan("b"):
             pass

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from functools import partial
 
 from sandpool.errors import OutcomeTimeout
+from sandpool.feed import JobFeed
 from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.pending import Waiter
@@ -22,8 +23,7 @@ from sandpool.transport import OnProgress, Outgoing, Progress
 Prepare = Callable[[Job], tuple[Waiter, Outgoing]]
 AskAbout = Callable[[Iterable[Waiter]], Awaitable[None]]
 
-_TAKE_JOBS = 64
-_TAKE_S = 0.01
+_TURN_JOBS = 64
 _ASK_AGAIN_S = 60.0
 
 
@@ -80,7 +80,8 @@ async def outcome_batches(
     """
     total = length(jobs)
     flight = _Flight(asyncio.Semaphore(max_in_flight))
-    feeder = asyncio.create_task(_feed(pipeline, prepare, jobs, flight, off_loop))
+    feed = _feed_off_loop if off_loop else _feed
+    feeder = asyncio.create_task(feed(pipeline, prepare, jobs, flight))
     feeder.add_done_callback(lambda _: flight.news.set())
     try:
         while not (feeder.done() and not flight.waiters and not flight.ended):
@@ -99,32 +100,42 @@ async def outcome_batches(
         pipeline.abandon()
 
 
-async def _feed(pipeline: Pipeline, prepare: Prepare, jobs: Iterable[Job], flight: _Flight, off_loop: bool) -> None:
-    rest = iter(jobs)
-    while chunk := (await asyncio.to_thread(_some, rest) if off_loop else _some(rest)):
-        for job in chunk:
-            await flight.free.acquire()
-            waiter, message = prepare(job)
-            flight.add(waiter)
-            await pipeline.send(message)
-            waiter.then(partial(flight.end, waiter))
+async def _feed(pipeline: Pipeline, prepare: Prepare, jobs: Iterable[Job], flight: _Flight) -> None:
+    for number, job in enumerate(jobs, start=1):
+        await _launch(pipeline, prepare, job, flight)
+        if number % _TURN_JOBS == 0:
+            await asyncio.sleep(0)  # a long run of free places must not keep the loop from taking in outcomes
     await pipeline.flush()
+
+
+async def _feed_off_loop(pipeline: Pipeline, prepare: Prepare, jobs: Iterable[Job], flight: _Flight) -> None:
+    feed = JobFeed(jobs)
+    try:
+        while True:
+            if feed.is_dry:
+                await pipeline.flush()  # the next job may be long in coming
+            if (job := await feed.next()) is None:
+                break
+            await _launch(pipeline, prepare, job, flight)
+        await pipeline.flush()
+    finally:
+        feed.stop()
+
+
+async def _launch(pipeline: Pipeline, prepare: Prepare, job: Job, flight: _Flight) -> None:
+    if flight.free.locked():
+        # Nobody else looks after what was not confirmed, and its outcomes are what frees a place.
+        await pipeline.flush()
+    await flight.free.acquire()
+    waiter, message = prepare(job)
+    flight.add(waiter)
+    await pipeline.send(message)
+    waiter.then(partial(flight.end, waiter))
 
 
 def length(jobs: Iterable[Job]) -> int | None:
     """How many jobs there are, where the iterable can tell."""
     return len(jobs) if isinstance(jobs, Sized) else None
-
-
-def _some(rest: Iterator[Job]) -> list[Job]:
-    """The next few jobs; few when they come slowly, so that the first is not kept waiting for the last."""
-    until_s = time.monotonic() + _TAKE_S
-    chunk: list[Job] = []
-    for job in rest:
-        chunk.append(job)
-        if len(chunk) >= _TAKE_JOBS or time.monotonic() >= until_s:
-            break
-    return chunk
 
 
 def _take(flight: _Flight) -> list[Outcome]:

@@ -33,7 +33,8 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 HEARTBEAT_S = 15
 """A silent peer is given up after three of them."""
-CONNECT_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 30.0
+"""For connecting and declaring together."""
 CLOSE_TIMEOUT_S = 5.0
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LARGE_WRITE_BYTES = 64 * 1024
@@ -251,19 +252,31 @@ class Link:
 
     async def _connect(self) -> Lane:
         connection = aiormq.Connection(self._url)
+        # In a task of its own: the library answers calls on a connection that breaks meanwhile with a cancellation,
+        # which would pass for one of ours, or not at all.
+        setup = asyncio.get_running_loop().create_task(self._set_up(connection))
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await connection.connect()
-                incoming = cast("Channel", await connection.channel(publisher_confirms=False))
-                outgoing = cast("Channel", await connection.channel(publisher_confirms=True))
-            lane = Lane(connection, incoming, outgoing)
-            incoming.on_consumer_cancel_callbacks.add(lambda _frame: lane.broken.set())
-            await self._prepare(lane)
+                await asyncio.wait([setup, connection.closing], return_when=asyncio.FIRST_COMPLETED)
+            if not setup.done():
+                raise Fault(Kind.AWAY, "the connection broke while it was set up")
+            if setup.cancelled():
+                raise Fault(Kind.AWAY, "the connection was closed while it was set up")
+            return setup.result()
         except BaseException as error:
+            setup.cancel()
             self._part_with(connection)
             if isinstance(error, (*VENDOR_ERRORS, Fault)):
                 raise fault_of(error) from error
             raise
+
+    async def _set_up(self, connection: aiormq.Connection) -> Lane:
+        await connection.connect()
+        incoming = cast("Channel", await connection.channel(publisher_confirms=False))
+        outgoing = cast("Channel", await connection.channel(publisher_confirms=True))
+        lane = Lane(connection, incoming, outgoing)
+        incoming.on_consumer_cancel_callbacks.add(lambda _frame: lane.broken.set())
+        await self._prepare(lane)
         return lane
 
     def _part_with(self, connection: aiormq.Connection) -> None:
