@@ -35,10 +35,12 @@ unit: | $(PY)
 	@$(PY) -m pytest tests/unit tests/style -q -n $(JOBS) --dist worksteal --hypothesis-profile=check
 
 test: | $(PY) ## everything, against real servers that it starts itself; a server that is missing fails
-	@$(PY) -m pytest tests
+	@$(BIN)/sandpool image build base
+	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(JOBS) --dist worksteal
+	@$(PY) -m pytest tests/integration tests/e2e
 
 bench: | $(PY) ## every claim of docs/specification.md beside its peer, in one run
-	@$(PY) -m benchmarks
+	@$(PY) -m benchmarks $(ARGS)
 
 demo: setup ## start private servers, run real jobs on real data, show what came out, stop everything
 	@$(PY) -m cluster.demo

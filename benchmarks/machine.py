@@ -34,7 +34,12 @@ def describe_machine() -> str:
     )
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = f"{_distribution()}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores of {cpu}, {memory_gib:.0f} GiB, {system}, {datetime.now(UTC):%Y-%m-%d}"
+    return f"{os.cpu_count()} cores of {cpu}, {memory_gib:.0f} GiB, {system}, {_now()}"
+
+
+def _now() -> str:
+    # Who else was busy: figures of a loaded machine are not to be quoted.
+    return f"{datetime.now(UTC):%Y-%m-%d}, load average before the run {os.getloadavg()[0]:.1f}"
 
 
 def describe_versions(services: str) -> str:

@@ -21,6 +21,7 @@ from cluster.placement import PIPELINE
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.settings import DatabaseSettings, Settings
+from cluster.sweeping import Sweeping
 from queues.door import Door
 from queues.topology import CONTROL_QUEUE
 from workers.errors import ConfigurationError
@@ -112,20 +113,30 @@ class Conductor:
         catalogs = Catalogs(bench, self._judge, parts.policies, settings.scheduler.catalog_ttl_s)
         self.scheduler = Scheduler(parts.rules, door, bench, catalogs, volumes)
         self.control = ControlRoom(self.scheduler, door, volumes)
+        self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
 
     async def start(self) -> None:
-        """Workers first, so that nothing is taken before it can run. Raises QueueError when the broker is away."""
-        await self._judge.start()
-        await self._bench.start()
+        """Nothing is taken before it can run. Raises QueueError when the broker is away, with nothing left running: two
+        benches on the same pools would take each other's results."""
         await self._door.open()
-        await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
-        for queue in SQL_QUEUES:
-            await self._door.consume(queue, self._prefetch(), self.scheduler.take)
+        try:
+            await self._judge.start()
+            await self._bench.start()
+            await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
+            for queue in SQL_QUEUES:
+                await self._door.consume(queue, self._prefetch(), self.scheduler.take)
+        except BaseException:
+            await self._bench.close(0.0)
+            await self._judge.close()
+            await self._door.close()
+            raise
+        self._sweeping.start()
         log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch())
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, finish or hand back what runs, then give everything up, in the reverse order of `start`."""
         await self._door.stop_consuming()
+        await self._sweeping.stop()
         handed_back = await self.scheduler.drain(timeout_s)
         await self.control.drain(1.0)
         await self._bench.close(1.0)

@@ -7,6 +7,7 @@ constructor: when Ray restarts it after a crash, nobody has to ask it to go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 import time
@@ -16,21 +17,26 @@ from typing import Any
 
 import ray
 import structlog
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
-from cluster.app import Conductor, open_volumes, parts_of
-from cluster.dispatch import NAMESPACE, RayBench
+from cluster.app import Conductor, Parts, open_volumes, parts_of
+from cluster.dispatch import NAMESPACE, POOL_PREFIX, RayBench
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.settings import RaySettings, Settings, load
 from cluster.telemetry import configure_logs
 from queues.amqp import AmqpDoor
 from queues.errors import QueueError
+from workers.errors import ConfigurationError, VolumeError
 
 log = structlog.get_logger("sandpool.conductor")
 
 ACTOR_NAME = "scheduler"
 START_RETRY_S = 2.0
 POLL_S = 0.5
+CALL_TIMEOUT_S = 60.0
+WATCH_S = 5.0
+MOST_SILENT = 12
+"""Looks in a row without an answer after which a scheduler counts as gone; Ray restarts one within seconds."""
 
 
 class ConductorActor:
@@ -44,28 +50,43 @@ class ConductorActor:
         self._main = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
-        """Bring everything up; a broker that is away is waited for."""
+        """Bring everything up. What may come back is waited for, for nobody restarts an actor that merely does nothing;
+        only a configuration that cannot be used ends it."""
         parts = parts_of(self._settings)
-        volumes = open_volumes(parts.volumes)
         while True:
-            door = AmqpDoor(self._settings.broker.url.get_secret_value())
-            bench = RayBench(parts.pools, parts.volumes, grace_s=self._settings.scheduler.attempt_grace_s)
-            conductor = Conductor(self._settings, parts, door, bench, volumes)
             try:
-                await conductor.start()
+                self._conductor = await self._start_once(parts)
+            except (SettingsInvalid, ConfigurationError):
+                raise
             except QueueError as error:
                 self._state = f"waiting for the broker: {error}"
                 log.warning("broker away", error=str(error))
-                await door.close()
-                await asyncio.sleep(START_RETRY_S)
-                continue
-            self._conductor = conductor
-            self._state = "up"
-            return
+            except VolumeError as error:
+                self._state = f"waiting for a volume: {error}"
+                log.warning("volume away", error=str(error))
+            except Exception as error:
+                self._state = f"does not start, tries again: {type(error).__name__}"
+                log.exception("the scheduler does not start")
+            else:
+                self._state = "up"
+                return
+            await asyncio.sleep(START_RETRY_S)
+
+    async def _start_once(self, parts: Parts) -> Conductor:
+        volumes = await asyncio.to_thread(open_volumes, parts.volumes)  # it looks at folders, maybe on a file server
+        door = AmqpDoor(self._settings.broker.url.get_secret_value())
+        bench = RayBench(parts.pools, parts.volumes, grace_s=self._settings.scheduler.attempt_grace_s)
+        conductor = Conductor(self._settings, parts, door, bench, volumes)
+        try:
+            await conductor.start()
+        except BaseException:
+            await door.close()
+            raise
+        return conductor
 
     async def state(self) -> str:
         """`starting`, `waiting for the broker: ...`, `up`, `drained`; raises what `_start` raised."""
-        if self._main.done():
+        if self._main.done() and not self._main.cancelled():
             self._main.result()
         return self._state
 
@@ -128,32 +149,66 @@ def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_sta
         signals += 1
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask_to_stop)
+    def listen() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask_to_stop)
+
+    listen()
     ours = start_ray(settings.ray, Path(settings.folder))
+    listen()  # again: Ray has put a handler of its own in place, which ends everything at once and drains nothing
     try:
         actor = start_conductor(config)
         _wait_until_up(actor, stop, on_state)
         if not stop.is_set():
             on_ready()
-        stop.wait()
+        _watch(actor, stop, on_state)
         drain = actor.drain.remote(settings.scheduler.drain_timeout_s)
         deadline = time.monotonic() + settings.scheduler.drain_timeout_s + 30
         while signals < 2 and time.monotonic() < deadline:
             if ray.wait([drain], timeout=POLL_S)[0]:
                 break
-        ray.kill(actor)
+        _end_actors()
+    except BaseException:
+        # What does not start must not be found by the next `up`, as the actor that runs.
+        with contextlib.suppress(RayError):
+            _end_actors()
+        raise
     finally:
         if ours:
             ray.shutdown()
     return 0
 
 
+def _end_actors() -> None:
+    """The scheduler and, where it had no time to end them, its pools: detached actors outlive whoever made them."""
+    for entry in ray.util.list_named_actors(all_namespaces=True):
+        name = entry["name"]
+        if entry["namespace"] == NAMESPACE and (name == ACTOR_NAME or name.startswith(POOL_PREFIX)):
+            with contextlib.suppress(ValueError, RayError):
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
+
+def _watch(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:
+    """Until it is time to stop: say what becomes of a scheduler that Ray restarts. Raises NotRunning if it cannot."""
+    said, silent = "up", 0
+    while not stop.wait(WATCH_S):
+        try:
+            state, silent = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S), 0
+        except RayError as error:
+            silent += 1
+            if isinstance(error, RayTaskError) or silent > MOST_SILENT:
+                raise NotRunning(f"the scheduler ended and does not start again: {error}") from error
+            state = "restarting"
+        if state != said:
+            said = state
+            on_state(state)
+
+
 def _wait_until_up(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:
     said = ""
     while not stop.is_set():
         try:
-            state = ray.get(actor.state.remote(), timeout=60)
+            state = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S)
         except SettingsInvalid:
             raise
         except RayError as error:

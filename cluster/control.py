@@ -81,6 +81,9 @@ class ControlRoom:
                 await self._door.ack(delivery)
                 return
             except (VolumeError, TimeoutError) as error:
+                if isinstance(error, VolumeError) and not error.retry:
+                    await self._door.dead_letter(delivery, f"{error.code}: {error}"[:500])
+                    return
                 # Unsettled meanwhile: the broker hands the call to another scheduler should this one die.
                 log.warning("control call waits", tenant=tenant, job=call.job_id, error=str(error))
                 await asyncio.sleep(REPEAT_DELAY_S)

@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import WorkerLost
 from cluster.placement import PIPELINE, Node, PoolView
-from workers.actors import PoolActor
 from sandpool.outcome import Ending, ErrorInfo
+from workers.actors import PoolActor
 from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
 from workers.mailbox import decode_attempt, encode_statement
@@ -32,10 +32,11 @@ from workers.volumes.spec import VolumeSpec
 log = structlog.get_logger("sandpool.dispatch")
 
 NAMESPACE = "sandpool"
+POOL_PREFIX = "pool:"
 COLLECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 BACKOFF_S = 0.5
-LINGER_S = 0.010
+LINGER_S = 0.004
 """When more than half of a pool's slots are busy, results wait this long for each other: a call costs more than a
 result, and the next statement is there already (`PIPELINE`)."""
 
@@ -143,7 +144,7 @@ class PoolLink:
                 future.set_exception(WorkerLost(f"the pool that ran it is gone ({type(error).__name__})"))
 
     async def cancel(self, tenant: str, job_id: str) -> None:
-        """Stop a statement: here when it did not leave yet, else at the pool. An actor that is gone has nothing to stop."""
+        """Stop a statement: here if it did not leave yet, else at its pool; a pool that is gone has nothing to stop."""
         for statement in self._outbox:
             if (statement.tenant, statement.job_id) == (tenant, job_id) and self._is_wanted(statement.attempt_id):
                 self._waiting[statement.attempt_id].set_result(_cancelled(statement))
@@ -198,7 +199,7 @@ class RayBench:
         actor: Any = (
             ray.remote(PoolActor)
             .options(
-                name=f"pool:{spec.database}@{node}",
+                name=f"{POOL_PREFIX}{spec.database}@{node}",
                 namespace=NAMESPACE,
                 lifetime="detached",
                 get_if_exists=True,
@@ -212,8 +213,8 @@ class RayBench:
         return PoolLink(actor, spec.budget * PIPELINE, spec.acquire_timeout_s + self._grace_s)
 
     def nodes(self) -> Sequence[Node]:
-        # A node that went away has no busy slots, so it would draw every job to itself: while any other node answers for
-        # a database, those that do not are left out. Where none answers, its jobs find out by themselves.
+        # A node that went away has no busy slots, so it would draw every job to itself: while any other node answers
+        # for a database, those that do not are left out. Where none answers, its jobs find out by themselves.
         answering = {database for links in self._links.values() for database, link in links.items() if link.answers}
         return [
             Node(

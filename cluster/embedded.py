@@ -31,7 +31,7 @@ class EmbeddedBench:
         self._slots = {name: spec.budget for name, spec in specs.items()}
         self._busy = dict.fromkeys(specs, 0)
         self._opened: set[str] = set()
-        self._opening = asyncio.Lock()
+        self._opening = {name: asyncio.Lock() for name in specs}
 
     async def start(self) -> None:
         """Pools whose database is away now open with their first statement after it is back."""
@@ -68,7 +68,7 @@ class EmbeddedBench:
         """Raises WorkerError as the pool does when it cannot start."""
         pool = self._pools[database]
         if database not in self._opened:
-            async with self._opening:
+            async with self._opening[database]:
                 if database not in self._opened:
                     await pool.start()
                     self._opened.add(database)

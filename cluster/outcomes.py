@@ -13,6 +13,8 @@ from workers.attempt import Attempt
 from workers.errors import WorkerError
 from workers.volumes.spec import VolumeSpec
 
+MAX_RETENTION_S = 100 * 366 * 86_400
+"""Longer than this is for ever: later moments do not fit into every calendar."""
 POISON = "job.poison"
 """Error code of a job that took its scheduler or worker with it too often."""
 
@@ -36,7 +38,7 @@ def conclude(run: Run, attempt: Attempt, now: datetime) -> Outcome:
         manifest=attempt.manifest,
         labels=run.job.labels,
         ended_at=now,
-        retain_until=now + timedelta(seconds=retention_s) if retention_s else None,
+        retain_until=_after(now, retention_s) if retention_s else None,
         inline=attempt.inline,
     )
 
@@ -51,6 +53,17 @@ def refused(run: Run, refusal: Refused) -> Attempt:
 def failed(run: Run, error: WorkerError) -> Attempt:
     """The attempt that a worker's error ended before it could run."""
     return Attempt(job_id=run.job.id, attempt_id="", ending=error.ending, error=error.info())
+
+
+def failed_here(run: Run) -> Attempt:
+    """The attempt that an error of the scheduler's own ended, time and again."""
+    error = ErrorInfo("scheduler.error", "the scheduler failed on this job", "its log says why; submit under a new id")
+    return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Failed, error=error)
+
+
+def unrecorded(run: Run, error: WorkerError, now: datetime) -> Outcome:
+    """What the caller hears when no ending can be recorded, ever: what lies in the record's place is no record."""
+    return conclude(run, failed(run, error), now)
 
 
 def lost(run: Run, code: str, message: str) -> Attempt:
@@ -76,7 +89,7 @@ def tombstone(job_id: str, tenant: str, home: VolumeSpec, work_digest: str, now:
         volume_url=home.url,
         error=ErrorInfo("job.cancelled", "cancelled before it ran"),
         ended_at=now,
-        retain_until=now + timedelta(seconds=retention_s),
+        retain_until=_after(now, retention_s),
     )
 
 
@@ -93,3 +106,7 @@ def conflict(run: Run, recorded: Outcome) -> Outcome:
         verdict=Verdict(False, "job.id_conflict", message),
         ended_at=recorded.ended_at,
     )
+
+
+def _after(now: datetime, retention_s: int) -> datetime:
+    return now + timedelta(seconds=min(retention_s, MAX_RETENTION_S))

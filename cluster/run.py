@@ -62,6 +62,8 @@ class Run:
     task: asyncio.Task[None] | None = None
     verdict: Verdict | None = None
     placed: Placed | None = None
+    waiting: bool = False
+    """In line for a slot: the one moment at which its task may be cancelled for its own sake."""
     cancel_asked: bool = False
 
     def statement(self, verdict: Verdict, admitted: Admitted) -> Statement:
@@ -92,6 +94,8 @@ def open_delivery(delivery: Delivery, rules: Rules) -> Run:
         job = wire.decode_job(delivery.body)
     except InvalidEnvelope as error:
         raise Unacceptable(f"envelope.{error.code}: {error}"[:500]) from error
+    except UnicodeDecodeError as error:
+        raise Unacceptable("envelope.field: a text in it is not valid UTF-8") from error
     if delivery.message_id != job.id:
         raise Unacceptable("envelope.message_id: the message id is not the job's id")
     number = 1 + sum(not code.startswith("placement.") for code in delivery.history)

@@ -38,6 +38,8 @@ log = structlog.get_logger("sandpool.scheduler")
 
 LONGEST_WAIT_FOR_A_SLOT_S = 600.0
 """Well under RabbitMQ's default of 30 minutes for an unacked delivery; after it the job goes back to the broker."""
+SCHEDULER_ERROR = "scheduler.error"
+"""In a job's history: an attempt that ended by a bug of ours."""
 REPEAT_DELAY_S = 10.0
 """Before a job comes back that found no slot, or no volume to record its ending in."""
 
@@ -91,6 +93,10 @@ class Scheduler:
             outcome = await self._find_record(run) or await self._end(run)
             if outcome is not None:
                 await self._settle(run, outcome)
+        except VolumeError as error:
+            if error.retry:
+                raise
+            await self._cannot_end(run, error)
         finally:
             del self._running[key]
             if not run.ended.done():
@@ -103,6 +109,8 @@ class Scheduler:
             try:
                 return await acreate_record(self._volumes[run.home.name], conclusion)
             except VolumeError as error:
+                if not error.retry:
+                    raise
                 # No record, no ending: the broker keeps the job until the volume takes records again.
                 conclusion = retry.Again(REPEAT_DELAY_S, f"placement.{error.code}")
         log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=conclusion.code)
@@ -114,25 +122,32 @@ class Scheduler:
         if run.delivery.deliveries > self.rules.max_deliveries:
             message = f"lost its scheduler or worker {run.delivery.deliveries - 1} times"
             return self._conclude(run, outcomes.lost(run, outcomes.POISON, message))
-        admitted = admit(run.job, self.rules.tenants[run.tenant], self.rules.databases, _now())
+        admitted = self._admit(run)
         if isinstance(admitted, Refused):
             return self._conclude(run, outcomes.refused(run, admitted))
-        attempt = await self._judge_and_run(run, admitted)
+        attempt = await self._judge_and_run(run)
         if isinstance(attempt, retry.Again):
             return attempt
         decision = retry.decide(attempt, run.number, admitted.max_attempts, run.job.deadline, _now(), random.random())
         return self._conclude(run, attempt) if isinstance(decision, retry.Final) else decision
 
-    async def _judge_and_run(self, run: Run, admitted: Admitted) -> Attempt | retry.Again:
+    def _admit(self, run: Run) -> Admitted | Refused:
+        return admit(run.job, self.rules.tenants[run.tenant], self.rules.databases, _now())
+
+    async def _judge_and_run(self, run: Run) -> Attempt | retry.Again:
         try:
             run.verdict = await self._catalogs.judge(run.job, run.tenant)
             if not run.verdict.allowed:
                 return outcomes.refused(run, denied(run.verdict))
-            placed = await self._place(run)
+            placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run)
             if not isinstance(placed, Placed):
                 return placed
             try:
-                statement = run.statement(run.verdict, admitted)
+                # Time went by in line: what is left of the deadline is less, or nothing.
+                limits = self._admit(run)
+                if isinstance(limits, Refused):
+                    return outcomes.refused(run, limits)
+                statement = run.statement(run.verdict, limits)
                 return await self._bench.run(placed.node, run.job.database, statement)
             finally:
                 self._slots.freed(run.job.database)
@@ -144,18 +159,25 @@ class Scheduler:
     async def _place(self, run: Run) -> Placed | Attempt | retry.Again:
         """The node with the slot that is this run's now; or how it ended, or goes back, without one."""
         interactive = run.job.priority == "interactive"
+        deadline = run.job.deadline
+        longest_s = (deadline - _now()).total_seconds() if deadline else LONGEST_WAIT_FOR_A_SLOT_S
+        timeout_s = max(0.0, min(longest_s, LONGEST_WAIT_FOR_A_SLOT_S))
+        run.waiting = True
         try:
-            answer = await self._slots.take(
-                Need(run.job.database), interactive=interactive, timeout_s=LONGEST_WAIT_FOR_A_SLOT_S
-            )
+            answer = await self._slots.take(Need(run.job.database), interactive=interactive, timeout_s=timeout_s)
         except asyncio.CancelledError:
             if run.task is None or not run.cancel_asked:
                 raise
             run.task.uncancel()  # the job was cancelled, not the scheduler
             return outcomes.stopped(run)
+        finally:
+            run.waiting = False
         if isinstance(answer, Placed):
             run.placed = answer
             return answer
+        expired = self._admit(run)
+        if isinstance(expired, Refused):
+            return outcomes.refused(run, expired)
         return retry.Again(REPEAT_DELAY_S, "placement.never" if isinstance(answer, Never) else "placement.wait")
 
     async def _find_record(self, run: Run) -> Outcome | None:
@@ -205,11 +227,15 @@ class Scheduler:
         return self._running.get((tenant, job_id))
 
     async def stop(self, run: Run) -> None:
-        """Cancel a job that is under way; its own task records what came of it."""
+        """Cancel a job that is under way; its own task records what came of it.
+
+        Its task is only ever cancelled in line for a slot: elsewhere that would leave its message unsettled. One that
+        is not there yet sees `cancel_asked` when it gets there.
+        """
         run.cancel_asked = True
         if run.placed is not None:
             await self._bench.cancel(run.placed.node, run.job.database, run.tenant, run.job.id)
-        elif run.task is not None:
+        elif run.waiting and run.task is not None:
             run.task.cancel()
 
     # ---- what must never happen ----
@@ -226,13 +252,33 @@ class Scheduler:
             await self._give_back(delivery)
 
     async def _give_back(self, delivery: Delivery) -> None:
+        failures = 1 + delivery.history.count(SCHEDULER_ERROR)
         try:
-            if delivery.attempt > self.rules.max_deliveries:
-                await self._door.dead_letter(delivery, "scheduler.error")
+            if failures <= self.rules.max_deliveries:
+                await self._door.retry(delivery, retry.backoff_s(failures, random.random()), SCHEDULER_ERROR)
             else:
-                await self._door.retry(delivery, retry.backoff_s(delivery.attempt, random.random()), "scheduler.error")
+                await self._give_up(delivery)
         except QueueError as error:
             log.warning("not given back", job=delivery.message_id, error=str(error))
+
+    async def _give_up(self, delivery: Delivery) -> None:
+        """End the job that always finds the same bug of ours: recorded where that works, and kept as a dead letter."""
+        try:
+            run = open_delivery(delivery, self.rules)
+            ending = self._conclude(run, outcomes.failed_here(run))
+            await self.announce(delivery, await acreate_record(self._volumes[run.home.name], ending))
+        except QueueError:
+            raise
+        except Exception:
+            log.exception("this job's ending cannot be recorded", job=delivery.message_id, tenant=delivery.tenant)
+        await self._door.dead_letter(delivery, SCHEDULER_ERROR)
+
+    async def _cannot_end(self, run: Run, error: VolumeError) -> None:
+        """Neither the volume nor another attempt will ever let this job end: tell the caller, keep the message."""
+        log.error("no ending can be recorded", job=run.job.id, tenant=run.tenant, code=error.code, error=error.message)
+        answer = outcomes.unrecorded(run, error, _now())
+        await self._door.reply(run.delivery, wire.encode_outcome(answer))
+        await self._door.dead_letter(run.delivery, error.code)
 
 
 def _now() -> datetime:

@@ -39,9 +39,12 @@ class SchedulerRules(_Section):
 
     drain_timeout_s: float = Field(default=30, gt=0, le=3600)
     attempt_grace_s: float = Field(default=10, gt=0, le=600)
-    max_deliveries: int = Field(default=3, ge=1, le=19)
+    max_deliveries: int = Field(default=15, ge=1, le=19)
+    """Below the broker's own limit (20). Generous, for a lost connection counts against every job that was prefetched,
+    whether it had begun or not."""
     catalog_ttl_s: float = Field(default=60, ge=1, le=86_400)
     cancelled_retention_s: int = Field(default=7 * 86_400, ge=60)
+    sweep_interval_s: float = Field(default=600, ge=1, le=86_400)
     verdict_cache: int = Field(default=10_000, ge=0, le=1_000_000)
 
 
@@ -71,7 +74,7 @@ class DatabaseSettings(_Section):
 
 class TenantSettings(_Section):
     databases: tuple[Name, ...] = Field(default=(), strict=False)
-    volumes: tuple[Name, ...] = Field(default=("results",), strict=False)
+    volumes: tuple[Name, ...] = Field(default=("results",), min_length=1, strict=False)
     max_timeout_s: float = Field(default=3600, gt=0, le=86_400)
     max_attempts: int = Field(default=5, ge=1, le=100)
 
@@ -99,6 +102,8 @@ class Settings(_Section):
     @field_validator("policies")
     @classmethod
     def _not_in_the_file(cls, value: dict[str, str]) -> dict[str, str]:
+        if value:
+            raise ValueError("is no key: name the file of a database's policy in databases.NAME.policy")
         return value
 
 

@@ -91,9 +91,11 @@ set_up_system() {
   [ -z "$missing" ] && return
   say "MISSING on this machine: $(echo $missing)"
   for program in $missing; do say "  $(remedy "$program")"; done
+  if [ "$STRICT" = 1 ]; then
+    say "FAILED: --strict needs all of them" >&2
+    exit 3
+  fi
   say "continuing: without RabbitMQ or PostgreSQL the demo runs embedded, and \`make test\` fails where it needs them"
-  [ "$STRICT" = 1 ] && exit 3
-  return 0
 }
 
 set_up_python

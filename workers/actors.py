@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from workers.mailbox import Mailbox
-from workers.sql.pool import Pool, PoolSpec
+from workers.sql.pool import Pool, PoolSpec, PoolStatus
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
 
@@ -24,13 +24,20 @@ class PoolActor:
     """Holds one Pool and its Mailbox. Every method raises workers.errors only."""
 
     def __init__(self, spec: PoolSpec, volumes: Mapping[str, VolumeSpec]) -> None:
-        self._pool = Pool(spec, {name: open_volume(volume) for name, volume in volumes.items()})
+        self._spec = spec
+        self._volumes = dict(volumes)
+        # Opened by `start`, not here: an actor whose constructor fails is dead for good, a volume may come back.
+        self._pool: Pool | None = None
         self._mailbox: Mailbox | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect and check the role; done already where it succeeded before. Raises the pool's typed errors."""
         async with self._starting:
+            if self._pool is None:
+                # In a thread: it looks at folders, which may lie on a file server.
+                volumes = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
+                self._pool = Pool(self._spec, volumes)
             if self._mailbox is None:
                 await self._pool.start()
                 self._mailbox = Mailbox(self._pool.run)
@@ -47,26 +54,29 @@ class PoolActor:
 
     async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
         """See Pool.cancel."""
-        return await self._pool.cancel(job_id, tenant)
+        return self._pool is not None and await self._pool.cancel(job_id, tenant)
 
     async def catalog(self) -> bytes:
         """The database's Catalog as msgpack."""
         await self._open()
+        assert self._pool is not None
         return msgspec.msgpack.encode(await self._pool.catalog())
 
     async def status(self) -> bytes:
         """The PoolStatus as msgpack."""
-        return msgspec.msgpack.encode(self._pool.status())
+        new = PoolStatus(self._spec.database, "new", 0, 0, 0, 0, self._spec.budget)
+        return msgspec.msgpack.encode(self._pool.status() if self._pool else new)
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more; True when everything has ended in time. Uncollected attempts stay to be collected."""
-        return await self._pool.drain(timeout_s)
+        return self._pool is None or await self._pool.drain(timeout_s)
 
     async def close(self) -> None:
         """Cancel what runs and disconnect."""
         if self._mailbox is not None:
             await self._mailbox.stop(CLOSE_DEADLINE_S)
-        await self._pool.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def _open(self) -> Mailbox:
         if self._mailbox is None:

@@ -41,6 +41,7 @@ COMMANDS: dict[str, Entry] = {
     "batch": Entry("batch", "batch", "Run every job of a JSON Lines file."),
     "database": Entry("database", "database", "List, check and harden the registered databases."),
     "policy": Entry("policy", "policy", "Check statements against a policy without a server."),
+    "image": Entry("image", "image", "Build, list, inspect, prune and import sandbox images."),
     "doctor": Entry("doctor", "doctor", "Say what is present on this machine, what is missing and what to do."),
 }
 

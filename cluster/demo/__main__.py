@@ -1,94 +1,104 @@
 """`make demo`: the main job on real servers and real data, with nothing left running.
 
-    python -m cluster.demo [--folder .sandpool/demo] [--keep]
+    python -m cluster.demo [--folder .sandpool/demo]
 
 Starts a private RabbitMQ, a private PostgreSQL and a local Ray through `sandpool up`, plays the acts of
-`cluster.demo.acts`, prints what came out and stops everything, also on Ctrl-C. Where no broker can be installed it
-plays the same acts embedded: the in-memory broker and, if need be, a PostgreSQL from a wheel.
+`cluster.demo.acts`, shows what came out and stops everything, also on Ctrl-C. Where no broker is installed it plays the
+same acts embedded: the in-memory broker and, if need be, a PostgreSQL from a wheel. Exit codes: 0; 1 an act failed;
+2 a server could not be started, or the folder is not ours; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
 from cluster.demo import acts
-from cluster.demo.house import House, open_house
+from cluster.demo.house import LOG, House, open_house
+from cluster.demo.screen import Screen
 from cluster.local.errors import LocalServiceError
+from sandpool.errors import SandpoolError
+
+MARKER = "made-by-the-demo"
+
+
+class FolderTaken(Exception):
+    """The demo's folder holds files of somebody else."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.demo", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--folder", type=Path, default=Path(".sandpool/demo"), help="everything the demo writes")
-    arguments = parser.parse_args()
-    # `kill` must tear everything down as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    console = Console()
-    folder: Path = arguments.folder.resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o755)
+    parser.add_argument("--folder", type=Path, default=Path(".sandpool/demo"), help="for all that the demo writes")
+    folder: Path = parser.parse_args().folder.resolve()
+    screen = Screen()
+    stop_on_signals(screen)
     started = time.perf_counter()
     try:
-        with open_house(folder, console.print) as house:
-            play(house, console)
-    except acts.DemoFailed as error:
-        console.print(f"[bold red]The demo failed:[/] {error}")
-        return 1
-    except LocalServiceError as error:
-        console.print(f"[bold red]{error}[/]")
-        return 2
+        empty(folder)
+        with open_house(folder, screen.say) as house:
+            play(house, screen)
+            screen.say("\nStopping everything")
+    except (acts.DemoFailed, SandpoolError) as error:
+        return screen.fail(f"The demo failed: {error}\nThe cluster's log: {folder / LOG}", 1)
+    except (LocalServiceError, FolderTaken) as error:
+        return screen.fail(str(error), 2)
     except KeyboardInterrupt:
-        console.print("interrupted; everything is stopped")
-        return 130
-    console.print(f"Done in {time.perf_counter() - started:.0f} s; nothing is left running.")
+        return screen.fail("Interrupted; everything is stopped", 130)
+    screen.say(f"Done in {time.perf_counter() - started:.0f} s; nothing is left running")
     return 0
 
 
-def play(house: House, console: Console) -> None:
-    """Every act, then the tables."""
-    shown = []
+def stop_on_signals(screen: Screen) -> None:
+    """Ctrl-C and `kill` tear everything down in order; the second one leaves at once."""
+    asked = False
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            # Not a loss of order: every server is on a leash that ends it, and deletes its files, when we are gone.
+            os._exit(130)
+        asked = True
+        screen.say("\nStopping everything; Ctrl-C again leaves at once")
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+
+
+def empty(folder: Path) -> None:
+    """A new `folder` for this run. What an earlier demo left there is deleted, and nothing else ever is."""
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise FolderTaken(f"{folder} holds files that are not the demo's: name another --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o755)
+    marker.write_text("Written by `make demo`; the next one deletes this folder.\n", "utf-8")
+
+
+def play(house: House, screen: Screen) -> None:
+    """Every act, each shown as it ends."""
     with house.client("acme") as acme, house.client("UA") as airline:
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("200 real queries", total=200)
-            shown.append(acts.small_queries(acme, lambda done: progress.update(bar, completed=done)))
-        shown.append(acts.one_at_a_time(acme))
-        shown.append(acts.extraction(acme, house.volume))
-        shown.append(acts.tenant_view(airline))
-        shown.append(acts.write_twice(acme, booking=int(time.time())))
-        line, refusals = acts.hostile_statements(acme)
-        shown.append(line)
-    console.print(_results(shown))
-    console.print(_refusals(refusals))
-    console.print(f"Results: {house.volume} (Parquet and manifest.json of each job, by tenant and job id)")
-
-
-def _results(shown: list[acts.Shown]) -> Table:
-    table = Table(title="What ran")
-    table.add_column("act")
-    table.add_column("jobs", justify="right")
-    table.add_column("p50 ms", justify="right")
-    table.add_column("p95 ms", justify="right")
-    table.add_column("result")
-    for line in shown:
-        table.add_row(line.act, str(line.jobs), f"{line.p50_ms:.1f}", f"{line.p95_ms:.1f}", line.result)
-    return table
-
-
-def _refusals(refusals: list[tuple[str, str, str]]) -> Table:
-    table = Table(title="What was denied")
-    for name in ("statement", "rule", "reason"):
-        table.add_column(name)
-    for refusal in refusals:
-        table.add_row(*refusal)
-    return table
+        screen.head()
+        screen.show(acts.first_job(acme))
+        with screen.progress(200) as advance:
+            small = acts.small_queries(acme, advance)
+        screen.show(small)
+        screen.show(acts.one_at_a_time(acme))
+        extraction = acts.extraction(acme, house.volume)
+        screen.show(extraction)
+        screen.show(acts.tenant_view(airline))
+        screen.show(acts.write_twice(acme, booking=int(time.time())))
+        denied, refusals = acts.hostile_statements(acme)
+        screen.show(denied)
+    screen.refusals(refusals)
+    screen.results(house.volume, extraction.files)
+    if house.pid is not None:
+        screen.next_steps()
 
 
 if __name__ == "__main__":

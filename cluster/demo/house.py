@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from cluster.app import Conductor, open_volumes, parts_of
@@ -25,6 +24,7 @@ from cluster.local.process import OwnedProcess
 from cluster.local.rabbitmq import find_rabbitmq
 from cluster.local.stage import Stage
 from cluster.settings import Settings, load
+from cluster.telemetry import configure_logs
 from queues.memory.broker import MemoryBroker
 from queues.memory.door import MemoryDoor
 from queues.memory.transport import MemoryTransport
@@ -35,6 +35,8 @@ UP_TIMEOUT_S = 120.0
 ASK_TIMEOUT_S = 3.0
 STOP_GRACE_S = 60.0
 DRAIN_TIMEOUT_S = 10.0
+LOG = "sandpool.log"
+"""In the house's folder: what the cluster wrote."""
 Say = Callable[[str], None]
 
 
@@ -52,41 +54,49 @@ class House:
 @contextmanager
 def open_house(folder: Path, say: Say) -> Iterator[House]:
     """A cluster in `folder` that is up; stopped and gone when the block ends, results kept."""
+    started = time.perf_counter()
     try:
         find_rabbitmq()
     except ServiceMissing as missing:
         say(f"{missing}\nRunning embedded: the in-memory broker and all workers in this process.")
+        say("Starting a private PostgreSQL, loading 336,776 real flights")
         with Stage(folder, broker=False) as stage, _embedded(stage) as house:
+            say(f"Up after {time.perf_counter() - started:.0f} s")
             yield house
         return
-    say("Starting a private RabbitMQ and a private PostgreSQL, loading 336,776 real flights")
+    say("Starting a private RabbitMQ and PostgreSQL, loading 336,776 real flights")
     with Stage(folder) as stage, _cluster(stage, say) as house:
+        say(f"Up after {time.perf_counter() - started:.0f} s")
         yield house
 
 
 @contextmanager
 def _cluster(stage: Stage, say: Say) -> Iterator[House]:
-    # Ray puts sockets below its folder, whose paths have a limit of 107 bytes: a checkout may lie too deep for that.
-    ray_folder = Path(tempfile.mkdtemp(prefix="sandpool-"))
-    try:
-        config = furnish(stage, ray_folder=str(ray_folder))
-        command = [sys.executable, "-m", "cluster", "up", "--config", str(config)]
-        log = stage.folder / "sandpool.log"
-        process = OwnedProcess(
-            "sandpool up",
-            command,
-            folder=stage.folder,
-            log=log,
-            env=dict(os.environ),
-            stop_signal=signal.SIGINT,
-            grace_s=STOP_GRACE_S,
-        )
-        say("Starting the cluster on a local Ray: sandpool up --config " + str(config))
-        with process:
-            process.wait_until(lambda: _answers(stage.urls["acme"]), UP_TIMEOUT_S)
-            yield House(stage, lambda tenant: Client(stage.urls[tenant]), process.pid)
-    finally:
-        shutil.rmtree(ray_folder, ignore_errors=True)
+    # Not below the stage's folder: Ray's logs are of no use once it is down, and are many.
+    ray_folder = stage.short_folder()
+    config = furnish(stage, ray_folder=str(ray_folder))
+    log = stage.folder / LOG
+    process = OwnedProcess(
+        "sandpool up",
+        [sys.executable, "-m", "cluster", "up", "--json", "--config", str(config)],
+        folder=stage.folder,
+        log=log,
+        env=dict(os.environ),
+        stop_signal=signal.SIGINT,
+        grace_s=STOP_GRACE_S,
+        remove_if_orphaned=ray_folder,
+    )
+    say("Starting the cluster: `sandpool up` on a local Ray, with this configuration:")
+    say(f"  {config}")
+    with process:
+        process.wait_until(lambda: _is_up(log), UP_TIMEOUT_S)
+        process.wait_until(lambda: _answers(stage.urls["acme"]), UP_TIMEOUT_S)
+        yield House(stage, lambda tenant: Client(stage.urls[tenant]), process.pid)
+
+
+def _is_up(log: Path) -> bool:
+    """Whether `sandpool up --json` has said so. Cheaper than a client each time, and quiet when interrupted."""
+    return b'{"state":"up",' in log.read_bytes()
 
 
 def _answers(url: str) -> bool:
@@ -104,6 +114,9 @@ def _embedded(stage: Stage) -> Iterator[House]:
     for tenant in stage.tenants:
         broker.add_tenant(tenant)
     settings = load(furnish(stage))
+    log = (stage.folder / LOG).open("a", buffering=1)
+    with redirect_stderr(log):
+        configure_logs()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="sandpool-conductor")
     thread.start()

@@ -6,6 +6,7 @@ benchmarks and `sandpool up --local` share. The policies are the shipped example
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -57,9 +58,18 @@ databases = ["airline"]
 """
 
 
+LONGEST_RAY_FOLDER = 40
+"""Bytes. Below it Ray makes sockets, `session_<time>_<pid>/sockets/plasma_store`, whose paths may have 107."""
+
+
 def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "") -> Path:
-    """Roles, ledger, policies, volume and configuration file for a started stage. Returns the configuration's path."""
+    """Roles, ledger, policies, volume and configuration file for a started stage. Returns the configuration's path.
+
+    Ray's files lie in `ray_folder`, else below the stage's folder or, where that path is too long, in a temporary one.
+    """
     stage.volume.mkdir(mode=0o750, exist_ok=True)
+    if not ray_folder and len(os.fsencode(stage.folder / "ray")) > LONGEST_RAY_FOLDER:
+        ray_folder = str(stage.short_folder())
     shutil.copytree(POLICIES, stage.folder / "policies", dirs_exist_ok=True)
     text = CONFIG.format(
         broker=stage.urls["sandpool"],

@@ -7,6 +7,8 @@ configuration file and broker users. Starts no Ray and no scheduler.
 from __future__ import annotations
 
 import secrets
+import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,6 +54,7 @@ class Stage:
             for name, password in passwords.items()
         }
         self.tenants = tenants
+        self._short_folder: Path | None = None
 
     def start(self) -> None:
         """Servers up, data loaded, roles granted, configuration written (0600: it holds the secrets)."""
@@ -75,8 +78,16 @@ class Stage:
         self.config.write_text(text, "utf-8")
         return self.config
 
+    def short_folder(self) -> Path:
+        """A folder with a short path for what makes Unix sockets; gone after `close`."""
+        if self._short_folder is None:
+            self._short_folder = Path(tempfile.mkdtemp(prefix="sandpool-"))
+        return self._short_folder
+
     def close(self) -> None:
         """End both servers and delete their data; configuration, logs of the cluster and results stay."""
+        if self._short_folder is not None:
+            shutil.rmtree(self._short_folder, ignore_errors=True)
         if self.rabbitmq is not None:
             self.rabbitmq.remove()
         self.postgres.remove()

@@ -12,6 +12,7 @@ from cluster.local.postgres import PostgresServer
 from sandpool.outcome import Ending
 from tests.support.pools import make_role, statement
 from workers.actors import PoolActor
+from workers.attempt import Attempt
 from workers.errors import DatabaseUnavailable
 from workers.mailbox import decode_attempt, encode_statement
 from workers.sql.policy.catalog import Catalog
@@ -37,9 +38,10 @@ async def test_statements_go_in_and_attempts_come_out(dsn: str, tmp_volume: Volu
     try:
         jobs = [statement("SELECT $1::int AS v", number) for number in range(50)]
         await actor.submit([encode_statement(job) for job in jobs])
-        got = []
+        got: list[Attempt] = []
+        epoch, received = "", 0
         while len(got) < 50:
-            _, letters = await actor.collect(5.0, len(got))
+            epoch, received, letters = await actor.collect(5.0, epoch, received)
             got += [decode_attempt(letter) for letter in letters]
         catalog = msgspec.msgpack.decode(await actor.catalog(), type=Catalog)
         status = msgspec.msgpack.decode(await actor.status(), type=PoolStatus)
@@ -59,7 +61,7 @@ async def test_a_running_statement_is_cancelled_through_the_shell(dsn: str, tmp_
         await actor.submit([encode_statement(job)])
         await asyncio.sleep(0.2)
         assert await actor.cancel(job.job_id) is True
-        _, letters = await actor.collect(5.0)
+        _, _, letters = await actor.collect(5.0)
         assert decode_attempt(letters[0]).ending is Ending.Cancelled
     finally:
         await actor.close()

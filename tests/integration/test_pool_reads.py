@@ -186,7 +186,7 @@ async def test_a_job_that_waits_too_long_for_a_connection_may_be_retried(dsn: st
         await pool.cancel(blocker.job_id)
         await first
     assert attempt.error is not None
-    assert attempt.error.code == "database.unavailable"
+    assert attempt.error.code == "pool.busy"
     assert attempt.error.retryable
 
 

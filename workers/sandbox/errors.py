@@ -11,6 +11,12 @@
     ├── RunscFailed               (retry)  runsc ended with an error; `detail` is what it said
     ├── RunscHung                 (retry)  runsc did not end within its deadline and was killed
     ├── ReaperLost                (retry)  the process that owns the sandboxes of this host is gone
+    ├── SessionError                       talking to the runner inside
+    │   ├── RunnerAbsent          (retry)  it did not connect, or did not answer, within the deadline
+    │   ├── RunnerLost                     its connection ended: it died, was killed, or the sandbox is gone
+    │   ├── ProtocolBroken                 it said what no runner says; the session is over
+    │   ├── SessionBusy                    something runs that must end first
+    │   └── FileRefused                    the sandbox cannot read, write or list that file; `reason` is the errno's name
     └── SnapshotError
         ├── CheckpointRefused              the sandbox holds something that cannot be saved (a host connection)
         ├── SnapshotSpaceExhausted (retry) no room on disk; nothing was written and the sandbox goes on
@@ -96,6 +102,42 @@ class RunscHung(SandboxError):
 class ReaperLost(SandboxError):
     code = "sandbox.reaper_lost"
     retry = True
+
+
+class SessionError(SandboxError):
+    """What was asked of the sandbox may or may not have happened."""
+
+    code = "session.failed"
+
+
+class RunnerAbsent(SessionError):
+    code = "session.runner_absent"
+    retry = True
+
+
+class RunnerLost(SessionError):
+    code = "session.runner_lost"
+
+
+class ProtocolBroken(SessionError):
+    code = "session.protocol"
+
+    def __init__(self, what: str, *, detail: str = "") -> None:
+        super().__init__(f"the sandbox sent {what}", detail=detail)
+
+
+class SessionBusy(SessionError):
+    code = "session.busy"
+
+
+class FileRefused(SessionError):
+    """`reason` is the name of an errno, for example ENOENT."""
+
+    code = "session.file"
+
+    def __init__(self, path: str, reason: str, message: str) -> None:
+        super().__init__(f"{path[:200]}: {message} ({reason})")
+        self.reason = reason
 
 
 class SnapshotError(SandboxError):

@@ -36,6 +36,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 WAITING_BATCHES = 2
 STOP_DEADLINE_S = 10.0
 _BATCH_HINT = adbc_driver_postgresql.StatementOptions.BATCH_SIZE_HINT_BYTES.value
+_DEAD_PEER = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000"}
+"""libpq waits for ever for a host that vanished without a word; the kernel then ends the connection within 30 s."""
 _USE_COPY = adbc_driver_postgresql.StatementOptions.USE_COPY.value
 
 
@@ -239,7 +241,7 @@ def libpq_uri(spec: PoolSpec) -> str:
         f"-c {name}={_escaped(value)}" for name, value in spec.server_settings.items() if "." not in name
     )
     joint = "&" if "?" in spec.dsn else "?"
-    extra = {"options": options, "connect_timeout": str(max(2, int(spec.connect_timeout_s)))}
+    extra = {"options": options, "connect_timeout": str(max(2, int(spec.connect_timeout_s))), **_DEAD_PEER}
     return spec.dsn + joint + "&".join(f"{name}={quote(value, safe='')}" for name, value in extra.items())
 
 

@@ -52,7 +52,9 @@ async def read_catalog(session: Session) -> Catalog:
     columns = await session.query(COLUMNS_SQL, timeout_s=CATALOG_DEADLINE_S)
     keys = await session.query(KEYS_SQL, timeout_s=CATALOG_DEADLINE_S)
     functions = await session.query(FUNCTIONS_SQL, timeout_s=CATALOG_DEADLINE_S)
-    path = await session.query("SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS schema")
+    path = await session.query(
+        "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS schema", timeout_s=CATALOG_DEADLINE_S
+    )
     return Catalog(
         tables=build_tables(columns, {(row["schema"], row["name"]): row["size"] for row in keys}),
         functions=tuple(f"{row['schema']}.{row['name']}" for row in functions),

@@ -224,8 +224,10 @@ class Lender:
 
     def _next_waiter(self, tenant: str | None, *, freed_bulk: bool) -> _Waiter | None:
         """Who is next: the first in line, or one of this tenant near the front. Removed from the line."""
-        front = islice(self._waiters, AFFINITY_REACH)
-        ready = [w for w in front if not w.granted.done() and (not w.is_bulk or freed_bulk or self._bulk_has_room)]
+        # Who cannot be served now must not hide those behind: the front is that of the servable ones.
+        room = freed_bulk or self._bulk_has_room
+        servable = (w for w in self._waiters if not w.granted.done() and (room or not w.is_bulk))
+        ready = list(islice(servable, AFFINITY_REACH))
         if not ready:
             return None
         chosen = ready[0]

@@ -13,6 +13,7 @@ public tells a numeric's precision. asyncpg is pinned below 0.33; tests/integrat
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -96,7 +97,13 @@ class Session:
             )
             session = cls(connection, spec)
             session._install_codecs()
-            await session._learn_types()
+            try:
+                # A server that stops answering here must not hold its caller for ever.
+                async with asyncio.timeout(spec.connect_timeout_s):
+                    await session._learn_types()
+            except BaseException:
+                connection.terminate()
+                raise
         except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error) from None
         return session

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -17,3 +19,12 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     retention_s: int | None = None
     """Seconds that results are kept when the job does not say; None: for ever."""
+
+    def __repr__(self) -> str:
+        return f"VolumeSpec(name={self.name!r}, url={self.url!r}, options=<secret>, retention_s={self.retention_s})"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec gives every struct one, with all fields.
+        return [("name", self.name), ("url", self.url), ("options", "<secret>"), ("retention_s", self.retention_s)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support import policy_corpus as corpus
+from workers.sql.policy import Dialect
 from workers.sql.policy.postgres.grammar import parse, print_tree
-from workers.sql.policy.prescan import depth, scan
+from workers.sql.policy.prescan import scan
 from workers.sql.policy.rules import Denied
 
 
@@ -27,7 +28,25 @@ def test_the_scan_refuses_what_no_parser_should_see(text: str) -> None:
         scan(text, "postgres")
 
 
-@pytest.mark.parametrize("quoted", ["'%s'", '"%s"', "$$%s$$", "$x$%s$x$", "/* %s */ 1", "1 -- %s"])
+@pytest.mark.parametrize("quoted", ["'%s'", '"%s"', "$$%s$$", "$x$%s$x$", "/* %s */ 1", "1 -- %s", "E'\\'%s'", "'\\', '%s'"])
 def test_brackets_in_quotes_and_comments_do_not_count(quoted: str) -> None:
-    assert depth("SELECT " + quoted % ("(" * 500), "postgres") == 0
-    assert depth("SELECT " + "(" * 70 + quoted % ("(" * 500) + "\n" + ")" * 70, "postgres") == 70
+    scan("SELECT " + quoted % ("(" * 500), "postgres")
+    scan("SELECT " + "(" * 60 + quoted % ("(" * 500) + "\n" + ")" * 60, "postgres")
+    with pytest.raises(Denied):
+        scan("SELECT " + quoted % "" + "\n" + "(" * 70 + ")" * 70, "postgres")
+
+
+@pytest.mark.parametrize("inside", ["/*+ x */", "/*! x */", "U&x", 'U&"x"', "-- x", "/*M! */"])
+@pytest.mark.parametrize("dialect", corpus.DIALECTS)
+def test_what_only_looks_like_a_hint_or_an_escape_inside_a_quote_passes(dialect: Dialect, inside: str) -> None:
+    scan(f"SELECT '{inside}'", dialect)
+    scan(f"SELECT 'a''{inside}' -- {inside}", dialect)
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT '' /*+ x */", "SELECT U&'x'", "SELECT 'it''s', u&\"x\"", "SELECT '\\'/*! 1 */", "/*M! 1 */ SELECT 1"]
+)
+@pytest.mark.parametrize("dialect", corpus.DIALECTS)
+def test_hints_and_escapes_outside_of_quotes_are_refused(dialect: Dialect, text: str) -> None:
+    with pytest.raises(Denied):
+        scan(text, dialect)

@@ -98,6 +98,8 @@ def test_listed_writes_pass(text: str, statement: str) -> None:
         ("INSERT INTO t (id) VALUES (1)", "write.filtered"),
         ("INSERT INTO t (id, owner) SELECT id, x FROM free", "write.filtered"),
         ("INSERT INTO t (id, owner) SELECT *, 'acme' FROM free", "write.filtered"),
+        ("INSERT INTO t (x, owner, id) SELECT (jsonb_each_text($1)).*, 'acme'", "write.filtered"),
+        ("INSERT INTO t (x, owner) SELECT (jsonb_each_text($1)).*, 'acme' LIMIT 0", "write.filtered"),
         ("INSERT INTO t VALUES (1, 'acme', 'x', 's', 'm')", "column.denied"),
         ("INSERT INTO t (id, owner, secret) VALUES (1, 'acme', 's')", "column.denied"),
         ("INSERT INTO t (id, owner) VALUES (1, 'acme') ON CONFLICT (id) DO UPDATE SET x = 'a'", "write.filtered"),

@@ -140,12 +140,26 @@ def load_policy(text: str) -> Policy:
         raise ConfigurationError("policy: " + "; ".join(_lines(error))) from None
 
 
+_PLAIN_WORDS = {
+    "extra_forbidden": "no such key; docs/policy.md lists them",
+    "missing": "this key is required",
+    "too_short": "the list is empty: name something or leave the key out",
+    "tuple_type": "must be a list",
+    "model_type": "must be a table of keys",
+    "dict_type": "must be a table of keys",
+    "string_too_short": "must not be empty",
+}
+
+
 def _lines(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for problem in error.errors(include_url=False, include_context=False):
         place = [str(part) for part in problem["loc"]]
         key = ".".join(part for i, part in enumerate(place) if not (i == 1 and place[0] == "tables"))
-        line = f"{key or 'file'}: {problem['msg']}"
+        message = _PLAIN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        if problem["type"] == "too_short" and problem["input"]:
+            continue  # a list that is short only because its items, reported themselves, are wrong
+        line = f"{key or 'file'}: {message}"
         if line not in lines:
             lines.append(line)
     return lines

@@ -33,6 +33,8 @@ class Source:
     """Columns that the statement mentions."""
     row_name: bool = True
     """Whether the bare name can mean the whole row."""
+    members: frozenset[str] | None = None
+    """Where the source may be a bare value: the names that `source.name` may use, since any other would be a call."""
 
     def has(self, column: str) -> bool:
         return self.columns is not None and column in self.columns
@@ -120,6 +122,13 @@ def use_qualified(source: Source, column: str) -> None:
         deny(
             "column.unknown",
             f"{shown(source.name)!r} has no column {shown(column)!r}; use the columns that the schema lists",
+        )
+    if source.members is not None and column not in source.members:
+        # PostgreSQL reads value.name as name(value): of a function's scalar result, that would be any function.
+        deny(
+            "expression.attribute",
+            f"{shown(source.name)}.{shown(column)} may call a function of that name; name the columns in the alias: "
+            f"{shown(source.name)}({shown(column)}, ...)",
         )
     use(source, column)
 

@@ -1,7 +1,7 @@
 """Cheap refusals on the raw text, before any parser sees it: size, encoding, nesting, hints and escapes.
 
-Linear in the text. It reads quotes, comments and dollar quotes well enough to count brackets outside of them; where it
-cannot be sure it counts too many, never too few. Called by verdict.py.
+Linear in the text. It skips quotes, comments and dollar quotes as the dialect reads them; a quote that never ends counts
+as plain text. It saves the parsers work and is no boundary: they read the text by themselves. Called by verdict.py.
 """
 
 from __future__ import annotations
@@ -13,18 +13,28 @@ from workers.sql.policy.rules import deny
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 64
 
-_TOKENS = re.compile(
-    r"""
-    (?P<comment>--[^\n]*|/\*)
-  | (?P<escape>\b[Uu]&['"])
-  | (?P<string>'(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*")
-  | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
-  | (?P<open>[(\[{])
-  | (?P<close>[)\]}])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_HINT = re.compile(r"/\*(?:[!+]|M!)")
+_QUOTED = {
+    "postgres": r"""(?<![\w$])[Ee]'(?:[^'\\]|\\.|'')*+' | '[^']*+' | "[^"]*+" """,
+    "duckdb": r"""(?<![\w$])[Ee]'(?:[^'\\]|\\.|'')*+' | '[^']*+' | "[^"]*+" """,
+    "sqlite": r"""'[^']*+' | "[^"]*+" | `[^`]*+` """,
+}
+"""A doubled quote reads as two quoted pieces, side by side: all the same here."""
+_TOKENS = {
+    dialect: re.compile(
+        rf"""
+        (?P<hint>/\*(?:[!+]|M!))
+      | (?P<comment>--[^\n]*|/\*)
+      | (?P<escape>(?<![\w$])[Uu]&['"])
+      | (?P<quoted>{quoted})
+      | (?P<dollar>(?<![\w$])\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
+      | (?P<open>[(\[{{])
+      | (?P<close>[)\]}}])
+        """,
+        re.VERBOSE | re.DOTALL,
+    )
+    for dialect, quoted in _QUOTED.items()
+}
+_REMARK = re.compile(r"/\*|\*/")
 
 
 def scan(text: str, dialect: str) -> None:
@@ -37,42 +47,43 @@ def scan(text: str, dialect: str) -> None:
         deny("text.too-long", f"the text has {size} bytes; at most {MAX_BYTES} are allowed: pass data as parameters")
     if "\0" in text:
         deny("text.encoding", "the text holds a NUL character; leave it out")
-    if "/*" in text and _HINT.search(text):
-        deny("text.hint", "optimizer hints and executable comments (/*+ /*! /*M!) are not allowed; leave them out")
-    if "&" in text and _has_escape(text):
-        deny("text.unicode-escape", "U&'...' escapes are not allowed; write the characters themselves")
-    if depth(text, dialect) > MAX_DEPTH:
-        deny("text.too-deep", f"brackets nest deeper than {MAX_DEPTH} levels; split the statement with WITH")
+    crowded = text.count("(") + text.count("[") + text.count("{") > MAX_DEPTH
+    if crowded or "/*" in text or "&" in text:
+        _read(text, dialect)
 
 
-_ESCAPE = re.compile(r"(?<![\w$])[Uu]&['\"]")
-
-
-def _has_escape(text: str) -> bool:
-    return _ESCAPE.search(text) is not None
-
-
-def depth(text: str, dialect: str) -> int:
-    """Deepest nesting of brackets. Brackets in comments and quotes may be counted too: harmless below the limit."""
-    if text.count("(") + text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
-    level = deepest = 0
-    position, end = 0, len(text)
-    while position < end:
-        match = _TOKENS.search(text, position)
-        if match is None:
-            break
+def _read(text: str, dialect: str) -> None:
+    """Looks for hints, escapes and deep nesting outside of quotes and comments."""
+    tokens = _TOKENS[dialect]
+    level = position = 0
+    while (match := tokens.search(text, position)) is not None:
         position = match.end()
         kind = match.lastgroup
         if kind == "open":
             level += 1
-            deepest = max(deepest, level)
+            if level > MAX_DEPTH:
+                deny("text.too-deep", f"brackets nest deeper than {MAX_DEPTH} levels; split the statement with WITH")
         elif kind == "close":
             level -= 1
+        elif kind == "hint":
+            deny("text.hint", "optimizer hints and executable comments (/*+ /*! /*M!) are not allowed; leave them out")
+        elif kind == "escape":
+            deny("text.unicode-escape", "U&'...' escapes are not allowed; write the characters themselves")
         elif kind == "comment" and match.group() == "/*":
-            found = text.find("*/", position)
-            position = end if found < 0 else found + 2
+            position = _comment_end(text, position, nests=dialect == "postgres")
         elif kind == "dollar" and dialect != "sqlite":
             found = text.find(match.group(), position)
             position = found + len(match.group()) if found >= 0 else position
-    return deepest
+
+
+def _comment_end(text: str, position: int, *, nests: bool) -> int:
+    level = 1
+    while (match := _REMARK.search(text, position)) is not None:
+        position = match.end()
+        if match.group() == "*/":
+            level -= 1
+            if level == 0:
+                return position
+        elif nests:
+            level += 1
+    return len(text)

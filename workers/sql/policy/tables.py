@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from workers.sql.policy.catalog import Catalog, CatalogTable
 from workers.sql.policy.document import EVERY_TABLE, Dialect, Policy, TablePolicy
+from workers.sql.policy.functions import functions
 from workers.sql.policy.rules import Denied, deny, shown
 
 DEFAULT_SCHEMA: dict[str, str] = {"postgres": "public", "duckdb": "main", "sqlite": "main"}
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", "pg_temp", "temp", "system", "sqlite_temp"})
 _SYSTEM_PREFIXES = ("pg_", "sqlite_", "duckdb_", "pragma_")
+_LEXEME = {"lexeme", "positions", "weights", "ordinality"}
+"""Columns of unnest(tsvector) and WITH ORDINALITY."""
 LEDGER = "sandpool_jobs"
 """The pools' own table of finished writes: no statement may touch it."""
 
@@ -114,14 +118,14 @@ class Rulebook:
         listed = tuple(fold(c) for c in policy.columns or ())
         masks = {fold(c): text for c, text in (policy.mask or {}).items()}
         if table is not None:
-            columns: tuple[str, ...] | None = tuple(fold(c.name) for c in table.columns)
+            columns: tuple[str, ...] | None = (own := tuple(fold(c.name) for c in table.columns))
             denied = (
-                frozenset(columns or ()) - frozenset(listed)
+                frozenset(own) - frozenset(listed)
                 if listed
                 else frozenset(fold(c) for c in policy.deny or ())
             )
-            for column in (*masks, *listed):
-                if column not in (columns or ()) and policy is not self._others:
+            for column in (*masks, *listed, *sorted(denied - set(own))):
+                if column not in own and policy is not self._others:
                     deny(
                         "policy.filter",
                         f"the policy names the column {shown(column)!r}, which {shown(name)!r} does not have",
@@ -142,6 +146,14 @@ class Rulebook:
             hides=bool(denied) or (table is None and (policy.columns is not None or policy.mask is not None)),
             types={fold(c.name): c.type for c in table.columns} if table else {},
         )
+
+    @cached_property
+    def value_members(self) -> frozenset[str]:
+        """Names that `x.name` may use where x is a function's result of unknown type: columns that a row of some table
+        has, and functions that any query may call."""
+        tables = self._tables.values() if self._tables is not None else ()
+        columns = {self.fold(column.name) for table in tables for column in table.columns}
+        return (frozenset(columns | _LEXEME) | frozenset(functions(self.dialect))) - self.user_functions
 
     def _key(self, written: str) -> tuple[str, str]:
         schema, _, name = written.rpartition(".")

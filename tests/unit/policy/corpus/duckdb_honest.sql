@@ -98,3 +98,5 @@ SELECT $1::INTEGER + 1
 SELECT id /* comment */ FROM products -- end
 SELECT x.a FROM (FROM (VALUES (1)) t(a)) x
 SELECT dept, count(*) FROM employees GROUP BY dept ORDER BY dept
+SELECT [x * 2 for x in [1, 2, 3] if x > 1] AS doubled
+SELECT '/*+ x */' AS a, 'U&''y' AS b, struct_pack(a := 1) AS c

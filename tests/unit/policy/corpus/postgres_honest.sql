@@ -265,3 +265,11 @@ SELECT array_agg(t ORDER BY t.a) FROM (VALUES (2, 'x'), (1, 'y')) AS t(a, b)
 SELECT coalesce((SELECT note FROM orders WHERE id = 5), 'none') AS note
 SELECT exists(SELECT 1 FROM orders WHERE amount > 1000) AS any_big
 SELECT id FROM orders -- the rest is a comment; SELECT 2
+SELECT 't'::boolean AS a, 'f'::bool AS b, bool 't' AS c, CAST('f' AS boolean), 't'::boolean, 'true'::boolean
+SELECT '/*+ not a hint */' AS a, '-- no comment' AS b, 'U&''x' AS c, '; DROP TABLE x' AS d
+SELECT 'U&"d\0061t"' AS a, E'it\'s /*! fine */' AS b, $$U&'x'$$ AS c -- /*+ and U&'this' too
+SELECT w.lexeme, w.positions FROM unnest(to_tsvector('english', 'a quick fox')) AS w ORDER BY 1
+SELECT u.tag, u.ordinality FROM unnest(ARRAY['a', 'b']) WITH ORDINALITY AS u(tag) ORDER BY 2
+SELECT p.id, p.name FROM unnest(ARRAY(SELECT q FROM products q)) AS p ORDER BY p.id
+SELECT w.w, w FROM unnest(ARRAY[3, 1, 2]) AS w ORDER BY w.w
+SELECT unnest.unnest FROM unnest(ARRAY[3, 1, 2]) ORDER BY unnest

@@ -89,3 +89,4 @@ SELECT max(id) AS m FROM customers UNION ALL SELECT max(id) FROM orders
 SELECT a.n FROM (SELECT b.n FROM (SELECT count(*) AS n FROM orders) b) a
 SELECT exists(SELECT 1 FROM orders WHERE amount > 1000) AS any_big
 SELECT sum(amount) / nullif(count(*), 0) AS m FROM orders WHERE status = 'none'
+SELECT '/*+ x */' AS a, 'U&''y' AS b, '-- z' AS c

@@ -60,6 +60,10 @@ def _comparable(value: Any) -> Any:
             and values.get("alias") == _VALUES_ALIAS
         ):
             return _comparable(values)
+    argument = value.get("expression")
+    if "name" in value and isinstance(argument, dict) and argument.get("alias") == value["name"]:
+        # Printed, f(a := x) gives x the alias a besides; list comprehensions are such calls without it.
+        value = {**value, "expression": {key: item for key, item in argument.items() if key != "alias"}}
     return {key: _comparable(item) for key, item in value.items() if key not in ("is_operator", "is_implicit")}
 
 

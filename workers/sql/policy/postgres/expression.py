@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _BUILT_IN = functions("postgres")
 _OPERATORS = operators("postgres")
 _TYPES = types("postgres")
-_FULL_TEXT_TYPES = frozenset({"regconfig", "regdictionary"})
 
 _Shape = dict[str, str | None]
 """Key of a message -> kind of the unwrapped message below it, `` for wrapped nodes, None for a plain value."""

@@ -26,11 +26,16 @@ _POSITIONS = re.compile(
 _FIRST_POSITIONS = re.compile(
     rb'(?<=\{)"(?:location|list_start|list_end|rexpr_list_start|rexpr_list_end|stmt_location|stmt_len)":-?\d+,?'
 )
+# 't'::boolean would be printed as the constant true, which is another tree and names its column otherwise.
+_SHORT_BOOLEANS = re.compile(
+    rb'("TypeCast":\{"arg":\{"A_Const":\{"sval":\{"sval":"[tf])("\}\}\},"typeName":\{"names":\['
+    rb'(?:\{"String":\{"sval":"pg_catalog"\}\},)?\{"String":\{"sval":"bool"\}\}\])'
+)
 _TREE = msgspec.json.Decoder(dict)
 
 
 def parse(text: str) -> list[Tree]:
-    """The statements of a text. Raises Denied when PostgreSQL cannot parse it."""
+    """The statements of a text, with 't'::boolean as 'true'::boolean. Raises Denied when PostgreSQL cannot parse it."""
     result = lib.pg_query_parse(text.encode())
     try:
         if result.error:
@@ -42,7 +47,13 @@ def parse(text: str) -> list[Tree]:
     finally:
         lib.pg_query_free_parse_result(result)
     raw = _FIRST_POSITIONS.sub(b"", _POSITIONS.sub(b"", raw))
+    if b'"bool"' in raw:
+        raw = _SHORT_BOOLEANS.sub(_spell_out, raw)
     return [entry["stmt"] for entry in _TREE.decode(raw)["stmts"] if "stmt" in entry]
+
+
+def _spell_out(match: re.Match[bytes]) -> bytes:
+    return match[1] + (b"rue" if match[1].endswith(b"t") else b"alse") + match[2]
 
 
 def print_tree(statement: Tree) -> str:

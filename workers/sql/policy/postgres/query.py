@@ -374,7 +374,11 @@ def _function(walk: Walk, message: Node, scope: Scope) -> Source:
         columns.append("ordinality")
     aliases = alias_names(alias)
     known = renamed(None if columns is None else tuple(columns), aliases if columns is not None else ())
-    return Source(alias["aliasname"] if alias else name, known)
+    source = Source(alias["aliasname"] if alias else name, known)
+    if known is None:
+        own_name = {source.name} if name in _TYPED_BY_ARGUMENT else set()
+        source.members = walk.book.value_members | own_name | set(aliases)
+    return source
 
 
 def _call_name(call: Node) -> str:

@@ -213,7 +213,7 @@ def _hold_insert(walk: Walk, message: Node, target: Source, names: list[str] | N
     for column, constant in (wanted or {}).items():
         index = names.index(column) if names and column in names else -1
         for row in rows:
-            stars = any("A_Star" in str(value.get("ColumnRef", "")) for value in row[: index + 1])
+            stars = any(_is_star(value) for value in row[: index + 1])
             if index < 0 or index >= len(row) or stars or row[index] != constant:
                 rows = []
                 break
@@ -223,6 +223,12 @@ def _hold_insert(walk: Walk, message: Node, target: Source, names: list[str] | N
             "write.filtered",
             f"rows for {shown(target.name)!r} must be seen to pass its filter; use INSERT ... VALUES{what}",
         )
+
+
+def _is_star(value: Node) -> bool:
+    """Whether this item of a select list stands for several columns: t.*, (f(x)).*"""
+    steps = [*value.get("ColumnRef", {}).get("fields", ()), *value.get("A_Indirection", {}).get("indirection", ())]
+    return any("A_Star" in step for step in steps)
 
 
 def _constants(tree: Node) -> dict[str, Node] | None:
