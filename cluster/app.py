@@ -110,8 +110,8 @@ class Conductor:
         self._bench = bench
         # One row more than the cap, by which the pool tells a capped result from a complete one.
         self._judge = Judge(cache_size=settings.scheduler.verdict_cache, headroom_rows=1)
-        catalogs = Catalogs(bench, self._judge, parts.policies, settings.scheduler.catalog_ttl_s)
-        self.scheduler = Scheduler(parts.rules, door, bench, catalogs, volumes)
+        self._catalogs = Catalogs(bench, self._judge, parts.policies, settings.scheduler.catalog_ttl_s)
+        self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes)
         self.control = ControlRoom(self.scheduler, door, volumes)
         self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
 
@@ -122,6 +122,7 @@ class Conductor:
         try:
             await self._judge.start()
             await self._bench.start()
+            await self._catalogs.warm()
             await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
             for queue in SQL_QUEUES:
                 await self._door.consume(queue, self._prefetch(), self.scheduler.take)

@@ -50,6 +50,17 @@ class Catalogs:
         self._shelves: dict[str, _Shelf] = {}
         self._reading: dict[str, asyncio.Task[Catalog]] = {}
 
+    async def warm(self) -> None:
+        """Read every catalog ahead of the first job; a database that is away is read when a job needs it."""
+
+        async def read(database: str) -> None:
+            try:
+                await self._fresh(database, None)
+            except (WorkerError, WorkerLost) as error:
+                log.warning("catalog not read", database=database, error=str(error))
+
+        await asyncio.gather(*(read(database) for database in self._policies))
+
     async def judge(self, job: SqlJob, tenant: str) -> Verdict:
         """The verdict for a job's statement. Raises WorkerError or WorkerLost when no catalog can be had."""
         shelf = self._shelves.get(job.database)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -100,6 +101,8 @@ class ConductorActor:
 
 def start_ray(settings: RaySettings, folder: Path) -> bool:
     """Join the Ray cluster at `address`, or start one here. Returns whether it is ours to stop."""
+    # It warns at every start that its authentication is on, which is what we want.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if ray.is_initialized():
         return False
     if settings.address != "local":

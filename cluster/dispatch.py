@@ -35,6 +35,7 @@ NAMESPACE = "sandpool"
 POOL_PREFIX = "pool:"
 COLLECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
+OPEN_TIMEOUT_S = 15.0
 BACKOFF_S = 0.5
 LINGER_S = 0.004
 """When more than half of a pool's slots are busy, results wait this long for each other: a call costs more than a
@@ -56,6 +57,15 @@ class PoolLink:
         self._sender: asyncio.Task[None] | None = None
         self._collector = asyncio.create_task(self._collect())
         self._epoch, self._received = "", 0
+
+    async def open(self) -> None:
+        """Wait until the pool is connected, so that no first job pays for it; not for long, and not for a database that
+        is away: the pool then opens with the first statement after it is back."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await self._actor.start.remote()
+        except (RayError, TimeoutError) as error:
+            log.warning("pool not open", error=str(_own_error(error) or type(error).__name__))
 
     async def run(self, statement: Statement) -> Attempt:
         """One attempt on this pool. Raises WorkerLost."""
@@ -193,6 +203,7 @@ class RayBench:
                 database: self._open(name, node["NodeID"], _share(spec, len(alive)))
                 for database, spec in self._specs.items()
             }
+        await asyncio.gather(*(link.open() for links in self._links.values() for link in links.values()))
 
     def _open(self, node: str, node_id: str, spec: PoolSpec) -> PoolLink:
         # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.

@@ -8,6 +8,7 @@ import msgspec
 
 from cluster.admission import Refused
 from cluster.run import Run
+from queues.door import Delivery
 from sandpool.outcome import Ending, ErrorInfo, Outcome, Verdict
 from workers.attempt import Attempt
 from workers.errors import WorkerError
@@ -90,6 +91,25 @@ def tombstone(job_id: str, tenant: str, home: VolumeSpec, work_digest: str, now:
         error=ErrorInfo("job.cancelled", "cancelled before it ran"),
         ended_at=now,
         retain_until=_after(now, retention_s),
+    )
+
+
+def unacceptable(delivery: Delivery, reason: str, now: datetime) -> Outcome | None:
+    """What the publisher of a dead-lettered message hears, where the broker vouches for who that is and an answer is
+    waited for. Never recorded: there is no job, or nobody with a right to a record."""
+    if not delivery.tenant or not delivery.reply_to or not delivery.message_id:
+        return None
+    code, _, detail = reason.partition(": ")
+    message = detail or {"tenant.unknown": f"no tenant {delivery.tenant!r} is registered here"}.get(code, code)
+    return Outcome(
+        job_id=delivery.message_id[:64],
+        tenant=delivery.tenant,
+        ending=Ending.Denied,
+        digest="",
+        volume="",
+        error=ErrorInfo(code, message, "ask the operator; the message is kept as a dead letter"),
+        verdict=Verdict(False, code, message),
+        ended_at=now,
     )
 
 

@@ -83,6 +83,8 @@ class Scheduler:
             run = open_delivery(delivery, self.rules)
         except Unacceptable as error:
             log.warning("dead letter", job=delivery.message_id, tenant=delivery.tenant, reason=error.reason)
+            if answer := outcomes.unacceptable(delivery, error.reason, _now()):
+                await self._door.reply(delivery, wire.encode_outcome(answer))
             return await self._door.dead_letter(delivery, error.reason)
         key = (run.tenant, run.job.id)
         if twin := self._running.get(key):

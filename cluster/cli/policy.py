@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -108,6 +109,8 @@ async def _answer(
     if not isinstance(asked, dict):
         return _denied(None, "input.invalid", "the line is not a JSON object; send one with id and sql per line")
     number, text = asked.get("id"), asked.get("sql")
+    if isinstance(number, float) and not isfinite(number):
+        return _denied(None, "input.invalid", "id must be a finite number, a text or another JSON value")
     asked_tenant, writes = asked.get("tenant", tenant), asked.get("writes", rules.writes is not None)
     if not isinstance(text, str) or not isinstance(asked_tenant, str) or not isinstance(writes, bool):
         return _denied(number, "input.invalid", "sql and tenant must be strings and writes true or false")

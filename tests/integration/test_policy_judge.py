@@ -79,6 +79,22 @@ async def test_a_frozen_process_is_replaced_after_the_wall_limit() -> None:
         assert (await ask(service, "SELECT 2")).allowed
 
 
+async def test_a_tenant_that_is_no_valid_text_is_denied_and_harms_nobody_else() -> None:
+    policy = load_policy("[tables.t]\nfilter = 'owner = {tenant}'")
+    async with Judge() as service, asyncio.timeout(20):
+        for tenant in ("\ud800", "a\0b"):
+            verdict = await service.judge("SELECT id FROM t", "postgres", policy, None, tenant)
+            assert (verdict.allowed, verdict.rule) == (False, "text.encoding")
+        assert (await service.judge("SELECT id FROM t", "postgres", policy, None, "a")).allowed
+
+
+async def test_nobody_waits_for_ever_when_the_owner_of_the_process_fails() -> None:
+    async with Judge() as service, asyncio.timeout(20):
+        service._decoder = None  # type: ignore[assignment]
+        assert not (await ask(service, "SELECT 1")).allowed
+        assert not (await ask(service, "SELECT 2")).allowed
+
+
 async def test_the_cache_answers_the_same_text_at_once_and_forgets_the_oldest() -> None:
     async with Judge(cache_size=2) as service:
         assert service.cached("SELECT 1", "postgres", OPEN, None, "t") is None

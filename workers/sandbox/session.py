@@ -96,8 +96,9 @@ class Session:
     ) -> Execution:
         """Run Python in a namespace that stays. `name`: the file name in tracebacks.
 
-        Ends Succeeded, Failed (an error, a nonzero exit, a runner that died), TimedOut, OutputCapped or Cancelled. Raises
-        SessionBusy while other code runs, SessionError when the session is over already, SpecInvalid for code over 1 MiB.
+        Ends Succeeded, Failed (an error, a nonzero exit, a runner that died), TimedOut, OutputCapped or Cancelled.
+        Raises SessionBusy while other code runs, SessionError when the session is over already, SpecInvalid for code
+        over 1 MiB.
         """
         source = code.encode("utf-8", "surrogatepass")
         if len(source) > wire.MAX_PAYLOAD_BYTES:
@@ -138,7 +139,7 @@ class Session:
         if not argv:
             raise SpecInvalid("argv", "at least the program")
         with self._expect(on_output) as (request, reply):
-            fields = {"argv": list(argv), "cwd": cwd or "", "env": dict(env or {}), "stdin": bool(stdin)}
+            fields: dict[str, Any] = {"argv": list(argv), "cwd": cwd or "", "env": dict(env or {}), "stdin": bool(stdin)}
             try:
                 ask = wire.encode("command", id=request, **fields)
             except (ValueError, UnicodeError) as error:
@@ -154,7 +155,7 @@ class Session:
                     feeding.cancel()
 
     async def interrupt(self) -> bool:
-        """KeyboardInterrupt in the code that runs; whether any does. Code may ignore it: then only its deadline helps."""
+        """KeyboardInterrupt in the code that runs; whether any does. Code that ignores it ends at its deadline."""
         if not self._code:
             return False
         self._interrupted = True
@@ -286,7 +287,7 @@ class Session:
     @contextlib.contextmanager
     def _expect(self, on_output: OnOutput | None = None) -> Iterator[tuple[int, Reply]]:
         if self._end is not None:
-            raise type(self._end)(*self._end.args) if type(self._end) is RunnerLost else self._end
+            raise self._end
         self._last_id += 1
         request, reply = self._last_id, Reply(self._limits, on_output)
         self._pending[request] = reply
@@ -317,11 +318,13 @@ class Session:
         """Ask; wait for the end; past the deadline or the cap send `stop`; after the grace give the session up."""
         started = time.monotonic()
         timeout_s = min(timeout_s or self._limits.wall_s, self._limits.wall_s)
-        timed_out, lost = False, None
+        timed_out = False
+        lost: SessionError | None = None
         overflow = asyncio.create_task(reply.stop.wait())
         try:
             await self._send(ask)
-            await asyncio.wait([reply.ended, overflow], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            waits: set[asyncio.Future[Any]] = {reply.ended, overflow}
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not reply.ended.done():
                 timed_out = not reply.capped
                 await self._send(stop)

@@ -178,11 +178,12 @@ class Judge:
                 f"the text has {len(text)} characters; at most {MAX_BYTES} bytes are allowed: pass data as parameters"
             )
             return Verdict(allowed=False, rule="text.too-long", reason=reason)
-        if not text.isascii():
+        for name, said in (("text", text), ("tenant's name", tenant)):
             try:
-                text.encode()
+                said.isascii() or said.encode()
             except UnicodeEncodeError:
-                return Verdict(allowed=False, rule="text.encoding", reason="the text is not valid Unicode; send UTF-8")
+                reason = f"the {name} is not valid Unicode; send UTF-8"
+                return Verdict(allowed=False, rule="text.encoding", reason=reason)
         known = self._asked.get(key)
         if known is not None:
             return await asyncio.shield(known)
@@ -203,6 +204,14 @@ class Judge:
     # ---------------------------------------------------------------------
 
     async def _run(self) -> None:
+        try:
+            await self._keep_process()
+        finally:
+            # Whatever ended it: nobody may wait for an answer that can no longer come.
+            self._closed = True
+            self._give_up()
+
+    async def _keep_process(self) -> None:
         failures = 0
         while not self._closed:
             process: _Process | None = None
@@ -217,8 +226,7 @@ class Judge:
                     await _end(process.handle, grace_s=0.0 if is_hung else 1.0)
                     self._bury(process.handle.returncode, hung=is_hung)
                 if failures >= _START_ATTEMPTS:
-                    self._closed = True
-                    self._give_up()
+                    return
             finally:
                 if process is not None:
                     await _end(process.handle)

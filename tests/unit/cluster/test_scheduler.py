@@ -208,7 +208,9 @@ async def test_an_expired_job_ends_timed_out_without_running(house: House) -> No
 
 
 async def test_an_unknown_tenant_goes_to_the_dead_letters_with_its_reason(house: House) -> None:
-    await (await house.client("stranger")).submit(job(id="who"))
+    handle = await (await house.client("stranger")).submit(job(id="who"))
+    outcome = await handle.outcome(timeout=5)
+    assert outcome.ending is Ending.Denied and outcome.error is not None and outcome.error.code == "tenant.unknown"
     await asyncio.sleep(0.05)
     assert house.broker.waiting(DEAD) == 1
     letter = house.broker.take(house.broker.service_user, DEAD)

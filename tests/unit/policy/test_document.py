@@ -56,6 +56,23 @@ def test_a_wrong_policy_file_is_refused_by_the_name_of_its_key(text: str, key: s
     assert key in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('tables = "all"\nmaxrows = 5', "maxrows: no such key"),
+        ("[tables.a]\ndeny = []", "tables.a.deny: the list is empty"),
+        ("[tables.a]\ndeny = 'x'", "tables.a.deny: must be a list"),
+        ("[tables.a]\nfilter = ''", "tables.a.filter: must not be empty"),
+        ("max_rows = 5", "tables: this key is required"),
+    ],
+)
+def test_a_wrong_policy_file_is_refused_in_plain_words(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_policy(text)
+    assert words in str(refused.value)
+    assert "Value error" not in str(refused.value)
+
+
 def test_equal_content_has_an_equal_version_and_other_content_another() -> None:
     first = load_policy("max_rows = 5\n[tables.a]\ndeny = ['x']")
     same = load_policy("max_rows = 5 # five\n[tables.a]\ndeny = [ 'x' ]")

@@ -28,7 +28,9 @@ def test_the_scan_refuses_what_no_parser_should_see(text: str) -> None:
         scan(text, "postgres")
 
 
-@pytest.mark.parametrize("quoted", ["'%s'", '"%s"', "$$%s$$", "$x$%s$x$", "/* %s */ 1", "1 -- %s", "E'\\'%s'", "'\\', '%s'"])
+@pytest.mark.parametrize(
+    "quoted", ["'%s'", '"%s"', "$$%s$$", "$x$%s$x$", "/* %s */ 1", "1 -- %s", "E'\\'%s'", "'\\', '%s'"]
+)
 def test_brackets_in_quotes_and_comments_do_not_count(quoted: str) -> None:
     scan("SELECT " + quoted % ("(" * 500), "postgres")
     scan("SELECT " + "(" * 60 + quoted % ("(" * 500) + "\n" + ")" * 60, "postgres")
@@ -44,7 +46,8 @@ def test_what_only_looks_like_a_hint_or_an_escape_inside_a_quote_passes(dialect:
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT '' /*+ x */", "SELECT U&'x'", "SELECT 'it''s', u&\"x\"", "SELECT '\\'/*! 1 */", "/*M! 1 */ SELECT 1"]
+    "text",
+    ["SELECT '' /*+ x */", "SELECT U&'x'", "SELECT 'it''s', u&\"x\"", "SELECT '\\'/*! 1 */", "/*M! 1 */ SELECT 1"],
 )
 @pytest.mark.parametrize("dialect", corpus.DIALECTS)
 def test_hints_and_escapes_outside_of_quotes_are_refused(dialect: Dialect, text: str) -> None:

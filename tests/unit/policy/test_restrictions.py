@@ -181,3 +181,28 @@ def test_a_function_that_the_policy_names_may_be_called_in_every_dialect() -> No
     for dialect in corpus.DIALECTS:
         assert rule_of("SELECT mine(1)", 'tables = "all"\nfunctions = ["mine"]', dialect=dialect) == "", dialect
         assert rule_of("SELECT mine(1)", 'tables = "all"', dialect=dialect) == "function.unlisted", dialect
+
+
+@pytest.mark.parametrize("limit", ['deny = ["emial"]', 'columns = ["id", "emial"]', 'mask = { emial = "NULL" }'])
+@pytest.mark.parametrize("dialect", corpus.DIALECTS)
+def test_a_mistyped_column_in_a_policy_shows_nothing(dialect: Dialect, limit: str) -> None:
+    columns = tuple(map(CatalogColumn, ("id", "email")))
+    schema = "public" if dialect == "postgres" else "main"
+    catalog = Catalog(tables=(CatalogTable(schema=schema, name="c", columns=columns),), search_path=(schema,))
+    verdict = judge("SELECT id FROM c", dialect, load_policy(f"[tables.c]\n{limit}"), catalog, "")
+    assert (verdict.allowed, verdict.rule) == (False, "policy.filter")
+    assert "emial" in verdict.reason
+
+
+def test_a_function_in_from_is_read_by_its_columns_and_never_as_another_call() -> None:
+    policy = load_policy('tables = "all"\nfunctions = ["public.report"]')
+    catalog = Catalog(tables=(), functions=("public.report", "public.leak"))
+
+    def rule(text: str) -> str:
+        return judge(text, "postgres", policy, catalog, "").rule
+
+    assert rule("SELECT total FROM public.report(1)") == ""
+    assert rule("SELECT r.* FROM public.report(1) r") == ""
+    assert rule("SELECT r.total FROM public.report(1) AS r(total)") == ""
+    assert rule("SELECT r.leak FROM public.report(1) r") == "expression.attribute"
+    assert rule("SELECT r.pg_sleep FROM public.report(1) r") == "expression.attribute"

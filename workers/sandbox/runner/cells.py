@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import contextlib
 import inspect
 import linecache
 import os
@@ -49,6 +50,7 @@ class Cells:
         module = self._context(context)
         sys.modules["__main__"] = module  # what pickles and dataclasses look names up in
         sys.argv = [name]
+        self._ready_loop()  # for tasks that plain code makes and later code awaits
         tree = compile(source, name, "exec", FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)
         last = tree.body.pop() if tree.body and _is_value(tree.body[-1], source) else None
         self._evaluate(compile(tree, name, "exec", FLAGS, dont_inherit=True), module)
@@ -78,20 +80,22 @@ class Cells:
         return self._await(result) if code.co_flags & inspect.CO_COROUTINE else result
 
     def _await(self, coroutine: Any) -> Any:
-        """On one loop for all code, so that tasks and connections of earlier code go on."""
+        loop = self._ready_loop()
+        task = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except (KeyboardInterrupt, SystemExit):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # what interrupted it is what counts
+                loop.run_until_complete(task)
+            raise
+
+    def _ready_loop(self) -> asyncio.AbstractEventLoop:
+        """One loop for all code, so that tasks and connections of earlier code go on."""
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        task = self._loop.create_task(coroutine)
-        try:
-            return self._loop.run_until_complete(task)
-        except (KeyboardInterrupt, SystemExit):
-            task.cancel()
-            try:
-                self._loop.run_until_complete(task)
-            except (asyncio.CancelledError, Exception):  # noqa: BLE001, S110 - what interrupted it is what counts
-                pass
-            raise
+        return self._loop
 
 
 def _is_value(node: ast.stmt, source: str) -> bool:

@@ -1,7 +1,8 @@
 """Cheap refusals on the raw text, before any parser sees it: size, encoding, nesting, hints and escapes.
 
-Linear in the text. It skips quotes, comments and dollar quotes as the dialect reads them; a quote that never ends counts
-as plain text. It saves the parsers work and is no boundary: they read the text by themselves. Called by verdict.py.
+Linear in the text. It skips quotes, comments and dollar quotes as the dialect reads them; a quote that never ends
+counts as plain text. It saves the parsers work and is no boundary: they read the text by themselves. Called by
+verdict.py.
 """
 
 from __future__ import annotations

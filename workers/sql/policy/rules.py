@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 RULES: dict[str, str] = {
-    "text.encoding": "the text is not valid UTF-8, or holds a NUL or a lone surrogate",
+    "text.encoding": "the text or the tenant's name is not valid UTF-8, or holds a NUL or a lone surrogate",
     "text.too-long": "the text is longer than 64 KiB",
     "text.too-deep": "brackets nest deeper than 64 levels",
     "text.unicode-escape": "U&'..' and U&\"..\" escapes, which readers of SQL disagree about",
@@ -31,7 +31,9 @@ RULES: dict[str, str] = {
     "column.whole-row": "a whole row of a table of which some columns are denied or unknown",
     "column.selector": "COLUMNS(...), #1 and other ways to name columns without writing their names",
     "column.alias-list": "a list of column aliases longer than the table has columns",
-    "expression.attribute": "(expression).name where the name is no known field: it may call a function",
+    "expression.attribute": (
+        "(expression).name, or name of a function's result in FROM, where it is no known field: it may call a function"
+    ),
     "function.unlisted": "a function that is neither a harmless built-in nor named by the policy",
     "function.schema": "a function of a schema that the policy does not name",
     "operator.unlisted": "an operator that is neither built in nor named by the policy",

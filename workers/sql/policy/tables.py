@@ -93,7 +93,9 @@ class Rulebook:
                 "table.system",
                 f"{shown(written)!r} is metadata, which queries may not read; ask Sandpool for the schema",
             )
-        known = ", ".join(sorted({key[1] for key in self._listed()}))
+        known = ", ".join(
+            sorted(name if schema == self.default_schema else f"{schema}.{name}" for schema, name in self._listed())
+        )
         hint = f"; tables here: {shown(known, 200)}" if known else ""
         raise Denied("table.unlisted", f"no table {shown(written)!r} may be used{hint}")
 
@@ -119,11 +121,7 @@ class Rulebook:
         masks = {fold(c): text for c, text in (policy.mask or {}).items()}
         if table is not None:
             columns: tuple[str, ...] | None = (own := tuple(fold(c.name) for c in table.columns))
-            denied = (
-                frozenset(own) - frozenset(listed)
-                if listed
-                else frozenset(fold(c) for c in policy.deny or ())
-            )
+            denied = frozenset(own) - frozenset(listed) if listed else frozenset(fold(c) for c in policy.deny or ())
             for column in (*masks, *listed, *sorted(denied - set(own))):
                 if column not in own and policy is not self._others:
                     deny(

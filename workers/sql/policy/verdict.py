@@ -38,6 +38,8 @@ def judge(
         if dialect not in _CHECKS:
             deny("policy.dialect", f"no dialect {dialect!r}; known are postgres, duckdb and sqlite")
         scan(text, dialect)
+        if "\0" in tenant:
+            deny("text.encoding", "the tenant's name holds a NUL character, which no database can compare with")
         book = rulebook(policy, catalog, dialect)
         max_rows = None if policy.max_rows is None else policy.max_rows + headroom_rows
         printed, statement = _CHECKS[dialect](text, book, tenant, writes=writes, max_rows=max_rows)

@@ -1,0 +1,131 @@
+"""The resident runner inside real sandboxes: code, hostile code, checkpoint after release, copies that differ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from sandpool.outcome import Ending
+from workers.sandbox.bundle import Bind, Command
+from workers.sandbox.image import Image
+from workers.sandbox.limits import Limits
+from workers.sandbox.listener import Listener
+from workers.sandbox.replies import SessionLimits
+from workers.sandbox.sandboxes import Sandbox, Sandboxes
+from workers.sandbox.session import Session
+
+RUNNER = Path(__file__).resolve().parents[2] / "workers" / "sandbox" / "runner"
+START = Command(argv=("/usr/bin/python3", "-I", "/opt/sandpool"))
+LIMITS = SessionLimits(output_bytes=100_000, wall_s=10, grace_s=1.0, frame_s=1.0)
+Mounts = Callable[[str], list[Bind]]
+
+
+@pytest.fixture
+def mounts(short_folder: Path) -> Mounts:
+    """The two mounts of a sandbox: the runner, and a socket folder of its own."""
+
+    def make(name: str) -> list[Bind]:
+        own = short_folder / name
+        own.mkdir(mode=0o755)
+        return [Bind(source=RUNNER, target="/opt/sandpool"), Bind(source=own, target="/run/sandpool")]
+
+    return make
+
+
+def listener_of(mounts: list[Bind]) -> Listener:
+    return Listener(mounts[1].source)
+
+
+@pytest.fixture
+async def first(
+    sandboxes: Sandboxes, base_image: Image, limits: Limits, mounts: Mounts
+) -> AsyncIterator[tuple[Sandbox, Session]]:
+    own = mounts("a")
+    listener = listener_of(own)
+    await listener.open()
+    sandbox = await sandboxes.create(base_image, limits, START, mounts=own)
+    session = await listener.accept(20, LIMITS)
+    yield sandbox, session
+    await session.close()
+
+
+async def test_code_commands_and_files_work_in_a_sandbox_and_hostile_code_ends_typed(
+    first: tuple[Sandbox, Session],
+) -> None:
+    _, session = first
+    execution = await session.run_code(
+        "import os, subprocess\nkept = subprocess.run(['/bin/echo', 'child'])\nos.getuid()"
+    )
+    assert (execution.stdout, execution.text) == (b"child\n", "10000")
+    assert (await session.run_code("kept.returncode")).text == "0"
+    command = await session.run_command(["/bin/sh", "-c", "pwd; cat"], stdin=b"in")
+    assert command.stdout == b"/home/sandpool\nin"
+    await session.write_file("f", b"x" * 600_000)
+    assert await session.read_file("f") == b"x" * 600_000
+    assert [entry.name for entry in await session.list_files("/opt/sandpool")][:2] == ["__init__.py", "__main__.py"]
+    running = asyncio.create_task(session.run_code("import time; time.sleep(60)"))
+    await asyncio.sleep(0.2)
+    await session.interrupt()
+    assert (await running).ending is Ending.Cancelled
+    assert (await session.run_code("while True: pass", timeout_s=0.3)).ending is Ending.TimedOut
+    assert (await session.run_code("while True: print('x' * 500)")).ending is Ending.OutputCapped
+    assert (await session.run_code("open('/opt/sandpool/service.py', 'a')")).ending is Ending.Failed
+    assert (await session.run_code("kept.returncode")).text == "0"
+
+
+HOST = """
+import os, socket, stat, struct
+for number in range(3, 64):
+    try:
+        host = socket.socket(fileno=os.dup(number))
+        if host.getpeername() == "/run/sandpool/runner.sock":
+            break
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import os\nos.kill(os.getpid(), 9)", "session.runner_lost"),
+        (HOST + "host.sendall(struct.pack('>II', 2**31, 2**31))\nwhile True: pass", "session.protocol"),
+        (HOST + "host.sendall(struct.pack('>II', 9000, 0) + b'x')\nwhile True: pass", "session.protocol"),
+        (HOST + "host.sendall(struct.pack('>II', 13, 0) + b'{\"kind\":\"run\"')\nwhile True: pass", "session.protocol"),
+    ],
+    ids=["kills the runner", "giant frame", "slow frame", "forged frame"],
+)
+async def test_code_that_attacks_its_own_connection_ends_its_session_only(
+    first: tuple[Sandbox, Session], code: str, expected: str
+) -> None:
+    _, session = first
+    execution = await session.run_code(code, timeout_s=5)
+    assert execution.error is not None
+    assert (execution.ending, execution.error.kind, session.usable) == (Ending.Failed, expected, False)
+
+
+async def test_a_released_sandbox_is_saved_and_every_copy_comes_back_different(
+    first: tuple[Sandbox, Session], sandboxes: Sandboxes, mounts: Mounts
+) -> None:
+    sandbox, session = first
+    await session.run_code("import random, tempfile, uuid\nrandom.seed(1)\nkept = [1]")
+    await session.release()
+    snapshot = await sandboxes.snapshot(sandbox.id, "warm", leave_running=False)
+    drawn = []
+    for name in ("b", "c"):
+        own = mounts(name)
+        listener = listener_of(own)
+        await listener.open()
+        await sandboxes.restore(snapshot, sandbox.image, mounts=own)
+        copy = await listener.accept(10, LIMITS)
+        code = "kept, random.random(), next(tempfile._get_candidate_names()), uuid.uuid4()"
+        drawn.append((await copy.run_code(code)).text)
+        assert (await copy.run_command(["/bin/echo", "on"])).stdout == b"on\n"
+        await copy.close()
+    assert all(text is not None and text.startswith("([1], 0.") for text in drawn)
+    parts = [str(text).removeprefix("([1], ").split(", ") for text in drawn]
+    assert all(one != other for one, other in zip(*parts, strict=True))
+    assert "0.13436424411240122" not in {part[0] for part in parts}
