@@ -112,6 +112,8 @@ async def test_a_released_sandbox_is_saved_and_every_copy_comes_back_different(
 ) -> None:
     sandbox, session = first
     await session.run_code("import random, tempfile, uuid\nrandom.seed(1)\nkept = [1]")
+    # A child must not hold the host's connection: no checkpoint is possible while anybody does.
+    await session.run_code("import os, time\nif os.fork() == 0: time.sleep(300)")
     await session.release()
     snapshot = await sandboxes.snapshot(sandbox.id, "warm", leave_running=False)
     drawn = []

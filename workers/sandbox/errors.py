@@ -16,7 +16,7 @@
     │   ├── RunnerLost                     its connection ended: it died, was killed, or the sandbox is gone
     │   ├── ProtocolBroken                 it said what no runner says; the session is over
     │   ├── SessionBusy                    something runs that must end first
-    │   └── FileRefused                    the sandbox cannot read, write or list that file; `reason` is the errno's name
+    │   └── FileRefused                    that file cannot be read, written or listed; `reason` names the errno
     └── SnapshotError
         ├── CheckpointRefused              the sandbox holds something that cannot be saved (a host connection)
         ├── SnapshotSpaceExhausted (retry) no room on disk; nothing was written and the sandbox goes on

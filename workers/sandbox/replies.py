@@ -51,7 +51,7 @@ class Raised:
 
 @dataclass(frozen=True, kw_only=True)
 class RunUsage:
-    """`wall_s` and `output_bytes` are measured by the host; the others are what the sandbox says (0: it said nothing)."""
+    """`wall_s` and `output_bytes` are measured by the host; the others are what the sandbox says (0: nothing)."""
 
     wall_s: float
     output_bytes: int

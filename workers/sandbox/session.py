@@ -139,9 +139,11 @@ class Session:
         if not argv:
             raise SpecInvalid("argv", "at least the program")
         with self._expect(on_output) as (request, reply):
-            fields: dict[str, Any] = {"argv": list(argv), "cwd": cwd or "", "env": dict(env or {}), "stdin": bool(stdin)}
+            variables = dict(env or {})
             try:
-                ask = wire.encode("command", id=request, **fields)
+                ask = wire.encode(
+                    "command", id=request, argv=list(argv), cwd=cwd or "", env=variables, stdin=bool(stdin)
+                )
             except (ValueError, UnicodeError) as error:
                 raise SpecInvalid(
                     "argv", f"arguments and environment of at most {wire.MAX_HEADER_BYTES} bytes"
@@ -163,7 +165,9 @@ class Session:
         return True
 
     async def forget(self, context: str) -> None:
-        """Drop a namespace. FileRefused where there is none."""
+        """Drop a namespace. FileRefused where there is none, SessionBusy while code runs."""
+        if self._code:
+            raise SessionBusy("code runs in this sandbox", hint="wait for it, or interrupt it")
         await self._ask(wire.Ok, "forget", context, context=context)
 
     async def stream_file(self, path: str, *, max_bytes: int) -> AsyncIterator[bytes]:
@@ -317,7 +321,7 @@ class Session:
     async def _conclude(self, reply: Reply, ask: bytes, timeout_s: float | None, stop: bytes) -> Execution:
         """Ask; wait for the end; past the deadline or the cap send `stop`; after the grace give the session up."""
         started = time.monotonic()
-        timeout_s = min(timeout_s or self._limits.wall_s, self._limits.wall_s)
+        timeout_s = self._limits.wall_s if timeout_s is None else min(timeout_s, self._limits.wall_s)
         timed_out = False
         lost: SessionError | None = None
         overflow = asyncio.create_task(reply.stop.wait())
@@ -334,8 +338,8 @@ class Session:
             reply.ended.result()
         except SessionError as error:
             lost = error
-        except asyncio.CancelledError:
-            self._writer.write(stop)  # whoever asked is gone; what runs inside should not stay
+        except BaseException:
+            self._writer.write(stop)  # whoever asked is gone, or failed; what runs inside should not stay
             raise
         finally:
             overflow.cancel()

@@ -125,7 +125,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 _messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-_entries: msgspec.json.Decoder[list[Entry]] = msgspec.json.Decoder(Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)])
+Page = Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
+_entries: msgspec.json.Decoder[list[Entry]] = msgspec.json.Decoder(Page)
 
 
 def encode(kind: str, payload: bytes = b"", **fields: Any) -> bytes:

@@ -133,6 +133,22 @@ async def test_a_data_frame_comes_as_html_and_arrow(session: Session) -> None:
     assert b"<table" in value["text/html"]
 
 
+async def test_odd_types_and_names_from_the_code_never_end_the_session(session: Session) -> None:
+    types = "{'no type': 'x', 'a/b\\n': 'x', 3: 'y', 'x/ok': '\\udcff'}"
+    code = f"class V:\n def _repr_mimebundle_(self, **_): return {types}\nV()"
+    execution = await session.run_code(code)
+    assert (execution.ending, execution.omitted) == (Ending.Succeeded, 2)
+    assert (execution.value or {})["x/ok"] == b"\\udcff"
+    odd = "raise type('E' * 500, (Exception,), {})('\\udcff' * 5000)"
+    error = (await session.run_code(odd)).error
+    assert error is not None
+    assert (error.kind, error.message) == ("E" * 200, ("\\udcff" * 400)[:2000])
+    assert (await session.run_code("'\\udcff'")).text == "'\\udcff'"
+    with pytest.raises(FileRefused):
+        await session.stat("absent/\x7f")
+    assert session.usable
+
+
 async def test_a_value_over_the_limit_is_left_out_and_counted(session: Session) -> None:
     code = "class V:\n def _repr_html_(self): return 'x' * 300_000\nV()"
     execution = await session.run_code(code)

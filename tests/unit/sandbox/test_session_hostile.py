@@ -240,6 +240,7 @@ async def test_an_error_of_the_callers_own_listener_goes_back_to_the_caller() ->
     await liar.say("output", b"x", id=request, stream="stdout")
     with pytest.raises(KeyError):
         await running
+    assert await liar.hear() == {"kind": "interrupt", "id": request}
     assert session.usable
     await session.close()
     liar.end.close()

@@ -69,8 +69,8 @@ def _from_methods(value: Any) -> Bundle:
         whole = whole[0] if whole else None
     if isinstance(whole, dict):
         for kind, data in whole.items():
-            content = _content(kind, data)
-            if isinstance(kind, str) and content is not None:
+            content = _content(kind, data) if isinstance(kind, str) else None
+            if content is not None:
                 found[kind] = content
     for method, kind in METHODS.items():
         if kind not in found:
@@ -115,7 +115,7 @@ def _arrow(value: Any, limit_bytes: int) -> bytes | None:
     if not hasattr(type(value), "__arrow_c_stream__") or importlib.util.find_spec("pyarrow") is None:
         return None
     try:
-        import pyarrow  # 0.3 s, and most images have none
+        import pyarrow  # noqa: PLC0415 - 0.3 s, and most images have none
 
         pandas = sys.modules.get("pandas")
         is_frame = pandas is not None and isinstance(value, pandas.DataFrame)

@@ -120,4 +120,9 @@ def describe(error: BaseException) -> tuple[str, str, str]:
     if len(text) > TRACEBACK_CHARACTERS:
         half = TRACEBACK_CHARACTERS // 2
         text = f"{text[:half]}\n…\n{text[-half:]}"
-    return kind[:200], message[:2000], text
+    return clean(kind)[:200], clean(message)[:2000], clean(text)
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates, which no UTF-8 can carry and the host refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -37,7 +37,7 @@ def serve_file(link: Link, header: Header, payload: bytes) -> None:
         code = errno.errorcode.get(error.errno or 0, "EIO")
         link.send("failed", id=request, error=code, message=(error.strerror or "it failed")[:200])
     except (ValueError, UnicodeError) as error:  # a NUL in the path, for example
-        link.send("failed", id=request, error="EINVAL", message=str(error)[:200])
+        link.send("failed", id=request, error="EINVAL", message=ascii(str(error))[:200])
 
 
 def _read(path: str, offset: int, size: int) -> tuple[bytes, int]:

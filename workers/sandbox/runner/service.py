@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import queue
+import re
 import resource
 import sys
 import threading
@@ -28,6 +29,8 @@ from .streams import Streams
 
 MOST_WAITING = 64
 MOST_ITEMS = 64
+MIME_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9!#$&^_.+;= -]{1,180}")
+"""What the host takes: another one would end the session."""
 Request = tuple[Header, bytes]
 
 
@@ -148,8 +151,7 @@ class Service:
             kind, message, trace = describe(error)
             interrupted = isinstance(error, KeyboardInterrupt)
             ending = {"ending": "interrupted" if interrupted else "raised", "error": kind, "message": message}
-            text = trace.encode("utf-8", "backslashreplace")
-            ending["message"] = message.encode("utf-8", "backslashreplace").decode()
+            text = trace.encode()
         self._streams.finish()
         usage = {
             "cpu_s": max(0.0, time.process_time() - started_s),
@@ -170,7 +172,7 @@ class Service:
             return
         number, self._items = self._items, self._items + 1
         for kind, content in bundle.items():
-            if len(content) > self._left_bytes or len(kind) > 200:
+            if len(content) > self._left_bytes or not MIME_TYPE.fullmatch(kind):
                 self._omitted += 1
                 continue
             self._left_bytes -= len(content)
