@@ -7,6 +7,7 @@ each worker process has servers of its own, so that a test may restart or kill t
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from cluster.local.postgres import PostgresServer, start_postgres
 from cluster.local.rabbitmq import RabbitNode, start_rabbitmq
 from tests.support.s3 import S3Server, start_s3
 from workers.volumes.spec import VolumeSpec
+
+# A shell that starts a run in the background has it ignore SIGINT, which every child inherits: then no test of Ctrl-C can
+# pass, nor would `sandpool up` hear the signal by which tests stop it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines: on a busy machine they fail tests that are right. `make check` looks at fewer examples than `make test`.
 settings.register_profile("default", deadline=None)
