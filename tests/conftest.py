@@ -21,8 +21,8 @@ from cluster.local.rabbitmq import RabbitNode, start_rabbitmq
 from tests.support.s3 import S3Server, start_s3
 from workers.volumes.spec import VolumeSpec
 
-# A shell that starts a run in the background has it ignore SIGINT, which every child inherits: then no test of Ctrl-C can
-# pass, nor would `sandpool up` hear the signal by which tests stop it.
+# A shell that starts a run in the background has it ignore SIGINT, which every child inherits: then no test of Ctrl-C
+# could pass, nor would `sandpool up` hear the signal by which tests stop it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
