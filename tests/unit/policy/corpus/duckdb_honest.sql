@@ -23,7 +23,7 @@ SELECT time_bucket(INTERVAL '15 days', placed) AS b, count(*) FROM orders GROUP 
 SELECT id, row_number() OVER (PARTITION BY status ORDER BY id) AS r FROM orders QUALIFY r = 1 ORDER BY id
 SELECT id, lag(amount) OVER w, sum(amount) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) FROM orders WINDOW w AS (ORDER BY id) ORDER BY id LIMIT 10
 SELECT status, rank() OVER (ORDER BY count(*) DESC) FROM orders GROUP BY status ORDER BY 1
-SELECT median(amount), quantile_cont(amount, 0.9), mode(status), stddev(amount) FROM orders
+SELECT median(amount), quantile_cont(amount, 0.9), mode(length(tenant)), stddev(amount) FROM orders
 SELECT arg_max(id, amount), max_by(status, id), first(status ORDER BY id) FROM orders
 SELECT string_agg(status, ',' ORDER BY id) FROM (SELECT id, status FROM orders ORDER BY id LIMIT 5)
 SELECT list(id ORDER BY id) FILTER (WHERE amount > 95) FROM orders
