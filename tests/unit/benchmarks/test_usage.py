@@ -68,7 +68,8 @@ def test_our_own_cpu_time_grows_with_our_work() -> None:
     until = time.process_time() + 0.05
     while time.process_time() < until:
         pass
-    assert own_cpu_s() - before >= 0.04
+    # Whole hundredths, the kernel's own unit: as floats, 7.02 - 6.98 is a hair below 0.04.
+    assert round(100 * (own_cpu_s() - before)) >= 4
 
 
 def test_peak_memory_sees_what_was_freed_before_the_end() -> None:
