@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from workers.attempt import Statement, decode_statement
 from workers.mailbox import Mailbox
 from workers.sql.pool import Pool, PoolSpec, PoolStatus
 from workers.volumes.spec import VolumeSpec
@@ -28,7 +29,7 @@ class PoolActor:
         self._volumes = dict(volumes)
         # Opened by `start`, not here: an actor whose constructor fails is dead for good, a volume may come back.
         self._pool: Pool | None = None
-        self._mailbox: Mailbox | None = None
+        self._mailbox: Mailbox[Statement] | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -40,7 +41,7 @@ class PoolActor:
                 self._pool = Pool(self._spec, volumes)
             if self._mailbox is None:
                 await self._pool.start()
-                self._mailbox = Mailbox(self._pool.run)
+                self._mailbox = Mailbox(decode_statement, self._pool.run)
 
     async def submit(self, statements: list[bytes]) -> None:
         """Start these statements and return at once."""
@@ -78,7 +79,7 @@ class PoolActor:
         if self._pool is not None:
             await self._pool.close()
 
-    async def _open(self) -> Mailbox:
+    async def _open(self) -> Mailbox[Statement]:
         if self._mailbox is None:
             await self.start()
         assert self._mailbox is not None

@@ -1,17 +1,30 @@
 """What goes to a worker and what comes back: one allowed statement, one attempt's ending. Data only, cheap to pickle.
 
 The scheduler builds a `Statement` from a job and its verdict; a pool answers with an `Attempt`, which the scheduler
-records.
+records. `Work` is what every kind of work has in common, all that a link or a mailbox needs to carry it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from sandpool.outcome import Ending, ErrorInfo, Manifest, Usage
 from workers.errors import WorkerError
+
+
+class Work(Protocol):
+    """A piece of work for one worker; its JSON names the attempt that it becomes."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def attempt_id(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +62,21 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole result as an Arrow IPC stream where it is at most INLINE_LIMIT_BYTES."""
 
 
-def not_started(statement: Statement, error: WorkerError) -> Attempt:
+def not_started(work: Work, error: WorkerError) -> Attempt:
     """The attempt that a worker refused before it began."""
-    return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=error.ending, error=error.info())
+    return Attempt(job_id=work.job_id, attempt_id=work.attempt_id, ending=error.ending, error=error.info())
+
+
+# Parameters came as JSON and stay JSON: msgpack has no integers above 64 bits.
+_encoder = msgspec.json.Encoder()
+_statements = msgspec.json.Decoder(Statement)
+
+
+def encode_statement(statement: Statement) -> bytes:
+    """A statement as a pool's mailbox takes it."""
+    return _encoder.encode(statement)
+
+
+def decode_statement(data: bytes) -> Statement:
+    """What `encode_statement` encoded."""
+    return _statements.decode(data)

@@ -1,9 +1,9 @@
-"""Statements in, attempts out, so that neither side ever waits for a single job and a lost reply loses nothing.
+"""Work in, attempts out, so that neither side ever waits for a single job and a lost reply loses nothing.
 
-The plain class behind `workers.actors.PoolActor`. A caller submits many statements in one call and asks, in another
-that may wait, for everything that has ended since. Attempts count up from 1 in the order of their endings; a `collect`
-that says how many the caller has got lets the mailbox forget those, not before. Bounded: statements above the limit
-are refused as retryable.
+The plain class behind every worker actor (`workers.actors`); what the work is, only the given decoder and `run` know. A
+caller submits many pieces in one call and asks, in another that may wait, for everything that has ended since. Attempts
+count up from 1 in the order of their endings; a `collect` that says how many the caller has got lets the mailbox forget
+those, not before. Bounded: work above the limit is refused as retryable.
 """
 
 from __future__ import annotations
@@ -14,28 +14,22 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 import msgspec
 
-from sandpool.outcome import Ending
-from workers.attempt import Attempt, Statement
+from workers.attempt import Attempt, Work, not_started
 from workers.errors import PoolClosed
 
 MAX_HELD = 2_000
-"""Most statements running or ended but not collected; each may hold a small result (64 KiB)."""
+"""Most pieces of work running or ended but not collected; each may hold a small result (64 KiB)."""
 MAX_COLLECTED = 256
 """Most attempts in one reply."""
 
 _encoder = msgspec.msgpack.Encoder()
-# Parameters came as JSON and stay JSON: msgpack has no integers above 64 bits.
-_statement_encoder = msgspec.json.Encoder()
-_statements = msgspec.json.Decoder(Statement)
 _attempts = msgspec.msgpack.Decoder(Attempt)
 
-
-def encode_statement(statement: Statement) -> bytes:
-    """A statement as `Mailbox.submit` takes it."""
-    return _statement_encoder.encode(statement)
+W = TypeVar("W", bound=Work)
 
 
 def decode_attempt(data: bytes) -> Attempt:
@@ -43,10 +37,13 @@ def decode_attempt(data: bytes) -> Attempt:
     return _attempts.decode(data)
 
 
-class Mailbox:
+class Mailbox(Generic[W]):
     """Runs what is submitted by `run`, which never raises, and keeps the endings until they are collected."""
 
-    def __init__(self, run: Callable[[Statement], Awaitable[Attempt]], *, max_held: int = MAX_HELD) -> None:
+    def __init__(
+        self, decode: Callable[[bytes], W], run: Callable[[W], Awaitable[Attempt]], *, max_held: int = MAX_HELD
+    ) -> None:
+        self._decode = decode
         self._run = run
         self._max_held = max_held
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -65,19 +62,19 @@ class Mailbox:
     def uncollected(self) -> int:
         return len(self._ended)
 
-    def submit(self, statements: Sequence[bytes]) -> None:
+    def submit(self, letters: Sequence[bytes]) -> None:
         """Start these. One that is known already (a repeated call) is not started again."""
-        for data in statements:
-            statement = _statements.decode(data)
-            name = f"{statement.tenant}/{statement.job_id}/{statement.attempt_id}"
+        for data in letters:
+            work = self._decode(data)
+            name = f"{work.tenant}/{work.job_id}/{work.attempt_id}"
             if name in self._tasks or name in self._ended_ids:
                 continue
             if len(self._tasks) + len(self._ended) >= self._max_held:
                 # Not held back here: whoever submitted has other pools to ask and a queue to leave it in.
-                busy = PoolClosed("the pool holds as many statements as it can", hint="submit again later")
-                self._end(name, _failed(statement, busy))
+                busy = PoolClosed("the worker holds as much work as it can", hint="submit again later")
+                self._end(name, not_started(work, busy))
             else:
-                self._tasks[name] = asyncio.get_running_loop().create_task(self._serve(name, statement))
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._serve(name, work))
 
     async def collect(
         self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
@@ -112,10 +109,10 @@ class Mailbox:
             return not unfinished
         return True
 
-    async def _serve(self, name: str, statement: Statement) -> None:
-        attempt = _failed(statement, PoolClosed("the pool was closed while the statement ran"))
+    async def _serve(self, name: str, work: W) -> None:
+        attempt = not_started(work, PoolClosed("the worker was closed while this ran"))
         try:
-            attempt = await self._run(statement)
+            attempt = await self._run(work)
         finally:
             del self._tasks[name]
             self._end(name, attempt)
@@ -125,7 +122,3 @@ class Mailbox:
         self._ended.append((self._number, name, _encoder.encode(attempt)))
         self._ended_ids.add(name)
         self._news.set()
-
-
-def _failed(statement: Statement, error: PoolClosed) -> Attempt:
-    return Attempt(job_id=statement.job_id, attempt_id=statement.attempt_id, ending=Ending.Failed, error=error.info())

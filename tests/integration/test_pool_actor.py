@@ -12,9 +12,9 @@ from cluster.local.postgres import PostgresServer
 from sandpool.outcome import Ending
 from tests.support.pools import make_role, statement
 from workers.actors import PoolActor
-from workers.attempt import Attempt
+from workers.attempt import Attempt, encode_statement
 from workers.errors import DatabaseUnavailable
-from workers.mailbox import decode_attempt, encode_statement
+from workers.mailbox import decode_attempt
 from workers.sql.policy.catalog import Catalog
 from workers.sql.pool import PoolStatus
 from workers.sql.spec import PoolSpec

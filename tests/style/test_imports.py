@@ -17,7 +17,7 @@ FENCES: dict[str, tuple[str, ...]] = {
         "sdk/python/src/sandpool/fault.py",
         "sdk/python/src/sandpool/link.py",
     ),
-    "ray": ("cluster/dispatch*", "cluster/conductor*", "cluster/node*", "workers/actors*"),
+    "ray": ("cluster/dispatch*", "cluster/link*", "cluster/conductor*", "cluster/node*", "workers/actors*"),
     "asyncpg": ("workers/sql/*",),
     "adbc_driver_manager": ("workers/sql/*",),
     "adbc_driver_postgresql": ("workers/sql/*",),

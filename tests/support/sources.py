@@ -23,7 +23,9 @@ def repository_files() -> tuple[Path, ...]:
     found = []
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in NOT_OURS and not name.endswith(".egg-info")]
-        found += [Path(folder, name).relative_to(ROOT) for name in names if not name.endswith(".pyc")]
+        found += [
+            Path(folder, name).relative_to(ROOT) for name in names if not name.endswith(".pyc") and name not in NOT_OURS
+        ]  # a work tree's .git is a file
     return tuple(sorted(found))
 
 

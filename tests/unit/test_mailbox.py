@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from sandpool.outcome import Ending
-from workers.attempt import Attempt, Statement
-from workers.mailbox import Mailbox, decode_attempt, encode_statement
+from workers.attempt import Attempt, Statement, decode_statement, encode_statement
+from workers.mailbox import Mailbox, decode_attempt
 
 
 def job(number: int, tenant: str = "a") -> bytes:
@@ -45,7 +45,7 @@ def ids(letters: list[bytes]) -> list[str]:
 
 async def test_collect_waits_for_the_first_ending_and_takes_all_that_are_there() -> None:
     work = Work()
-    box = Mailbox(work.run)
+    box = Mailbox(decode_statement, work.run)
     box.submit([job(1), job(2), job(3)])
     waiting = asyncio.create_task(box.collect(5.0))
     await asyncio.sleep(0)
@@ -61,14 +61,14 @@ async def test_collect_waits_for_the_first_ending_and_takes_all_that_are_there()
 
 
 async def test_a_collect_with_nothing_to_tell_ends_at_its_timeout() -> None:
-    box = Mailbox(Work().run)
+    box = Mailbox(decode_statement, Work().run)
     assert await box.collect(0.01) == (box.epoch, 0, [])
 
 
 async def test_a_lost_reply_comes_again_until_it_is_acknowledged() -> None:
     work = Work()
     work.gate.set()
-    box = Mailbox(work.run)
+    box = Mailbox(decode_statement, work.run)
     box.submit([job(1), job(2)])
     await asyncio.sleep(0.01)
     _, _, lost = await box.collect(1.0, box.epoch, 0)
@@ -83,7 +83,7 @@ async def test_a_lost_reply_comes_again_until_it_is_acknowledged() -> None:
 async def test_what_another_epoch_received_forgets_nothing_here() -> None:
     work = Work()
     work.gate.set()
-    box = Mailbox(work.run)
+    box = Mailbox(decode_statement, work.run)
     box.submit([job(1)])
     await asyncio.sleep(0.01)
     _, _, letters = await box.collect(1.0, "the mailbox before the restart", 57)
@@ -92,7 +92,7 @@ async def test_what_another_epoch_received_forgets_nothing_here() -> None:
 
 async def test_a_busy_caller_gets_several_endings_in_one_reply() -> None:
     work = Work()
-    box = Mailbox(work.run)
+    box = Mailbox(decode_statement, work.run)
     box.submit([job(n) for n in range(1, 9)])
     waiting = asyncio.create_task(box.collect(5.0, linger_s=0.05))
     await asyncio.sleep(0)
@@ -102,7 +102,7 @@ async def test_a_busy_caller_gets_several_endings_in_one_reply() -> None:
 
 async def test_a_repeated_submit_starts_nothing_twice() -> None:
     work = Work()
-    box = Mailbox(work.run)
+    box = Mailbox(decode_statement, work.run)
     box.submit([job(1)])
     box.submit([job(1), job(1, tenant="b")])
     await asyncio.sleep(0.01)
@@ -115,7 +115,7 @@ async def test_a_repeated_submit_starts_nothing_twice() -> None:
 
 async def test_above_its_bound_it_refuses_as_retryable() -> None:
     work = Work()
-    box = Mailbox(work.run, max_held=2)
+    box = Mailbox(decode_statement, work.run, max_held=2)
     box.submit([job(1), job(2), job(3)])
     _, _, letters = await box.collect(1.0)
     attempt = decode_attempt(letters[0])
@@ -128,7 +128,7 @@ async def test_above_its_bound_it_refuses_as_retryable() -> None:
 
 
 async def test_stopping_ends_every_statement_with_an_answer() -> None:
-    box = Mailbox(Work().run)
+    box = Mailbox(decode_statement, Work().run)
     box.submit([job(1), job(2)])
     await asyncio.sleep(0)
     assert await box.stop(1.0) is True

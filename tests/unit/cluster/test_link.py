@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from ray.exceptions import RaySystemError
 
-from cluster.dispatch import PoolLink, RayBench
+from cluster.dispatch import RayBench
 from cluster.errors import WorkerLost
+from cluster.link import WorkerLink
 from cluster.placement import Need, Placed, place
 from sandpool.outcome import Ending
-from workers.attempt import Attempt, Statement
+from workers.attempt import Attempt, Statement, decode_statement, encode_statement
 from workers.errors import DatabaseRefusesRole
 from workers.mailbox import Mailbox
 
@@ -36,6 +37,9 @@ def statement(name: str, params: tuple[Any, ...] = (), timeout_s: float = 2.0) -
     )
 
 
+Link = WorkerLink[Statement]
+
+
 class Method:
     """`actor.method.remote(...)`."""
 
@@ -49,7 +53,7 @@ class FakeActor:
     def __init__(self) -> None:
         self.got: list[Statement] = []
         self.cancelled: list[str] = []
-        self.box = Mailbox(self._run)
+        self.box = Mailbox(decode_statement, self._run)
         self.trouble: list[BaseException] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -82,14 +86,14 @@ async def actor() -> FakeActor:
 
 
 @pytest.fixture
-async def link(actor: FakeActor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PoolLink]:
-    monkeypatch.setattr("cluster.dispatch.BACKOFF_S", 0.01)
-    made = PoolLink(actor, slots=8, grace_s=1.0)
+async def link(actor: FakeActor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
+    monkeypatch.setattr("cluster.link.BACKOFF_S", 0.01)
+    made = WorkerLink(actor, encode_statement, slots=8, grace_s=1.0)
     yield made
     made._collector.cancel()
 
 
-async def test_a_parameter_beyond_64_bits_travels_and_holds_up_nobody(link: PoolLink, actor: FakeActor) -> None:
+async def test_a_parameter_beyond_64_bits_travels_and_holds_up_nobody(link: Link, actor: FakeActor) -> None:
     params = (10**30, -(2**63) - 1, {"a": [2**70]}, 1.5, "x", None, True)
     attempts = await asyncio.gather(*(link.run(statement(f"j{n}", params if n == 1 else ())) for n in range(3)))
     assert [attempt.ending for attempt in attempts] == [Ending.Succeeded] * 3
@@ -97,7 +101,7 @@ async def test_a_parameter_beyond_64_bits_travels_and_holds_up_nobody(link: Pool
 
 
 async def test_an_unexpected_error_while_collecting_loses_its_statements_but_not_the_collector(
-    link: PoolLink, actor: FakeActor
+    link: Link, actor: FakeActor
 ) -> None:
     actor.gate.clear()
     running = asyncio.create_task(link.run(statement("first")))
@@ -109,7 +113,7 @@ async def test_an_unexpected_error_while_collecting_loses_its_statements_but_not
     assert (await link.run(statement("second"))).ending is Ending.Succeeded
 
 
-async def test_an_unexpected_error_while_sending_loses_that_batch_at_once(link: PoolLink, actor: FakeActor) -> None:
+async def test_an_unexpected_error_while_sending_loses_that_batch_at_once(link: Link, actor: FakeActor) -> None:
     async def broken(_: list[bytes]) -> None:
         raise KeyError("a bug")
 
@@ -120,7 +124,7 @@ async def test_an_unexpected_error_while_sending_loses_that_batch_at_once(link: 
     assert (await link.run(statement("second"))).ending is Ending.Succeeded
 
 
-async def test_a_statement_that_did_not_leave_yet_is_cancelled_and_never_runs(link: PoolLink, actor: FakeActor) -> None:
+async def test_a_statement_that_did_not_leave_yet_is_cancelled_and_never_runs(link: Link, actor: FakeActor) -> None:
     actor.taking.clear()
     first = asyncio.create_task(link.run(statement("first")))
     await asyncio.sleep(0.01)
@@ -134,7 +138,7 @@ async def test_a_statement_that_did_not_leave_yet_is_cancelled_and_never_runs(li
     assert [got.job_id for got in actor.got] == ["first"] and actor.cancelled == []
 
 
-async def test_a_statement_that_nobody_waits_for_any_more_is_not_sent(link: PoolLink, actor: FakeActor) -> None:
+async def test_a_statement_that_nobody_waits_for_any_more_is_not_sent(link: Link, actor: FakeActor) -> None:
     actor.taking.clear()
     first = asyncio.create_task(link.run(statement("first")))
     await asyncio.sleep(0.01)
@@ -148,10 +152,10 @@ async def test_a_statement_that_nobody_waits_for_any_more_is_not_sent(link: Pool
 
 
 async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
-    link: PoolLink, actor: FakeActor, monkeypatch: pytest.MonkeyPatch
+    link: Link, actor: FakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = RayBench({}, {}, grace_s=1.0)
-    other = PoolLink(FakeActor(), slots=8, grace_s=1.0)
+    other = WorkerLink(FakeActor(), encode_statement, slots=8, grace_s=1.0)
     bench._links = {"a": {"flights": link}, "b": {"flights": other}}
     other.busy = 3
     try:
@@ -166,9 +170,7 @@ async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
         other._collector.cancel()
 
 
-async def test_a_pool_that_says_why_it_does_not_open_still_counts_as_answering(
-    link: PoolLink, actor: FakeActor
-) -> None:
+async def test_a_pool_that_says_why_it_does_not_open_still_counts_as_answering(link: Link, actor: FakeActor) -> None:
     refused = RaySystemError("carries")
     refused.cause = DatabaseRefusesRole("the role may do too much: INSERT on t")  # type: ignore[attr-defined]
     actor.trouble = [refused] * 1000
