@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sandpool.job import SqlJob, is_expired
+from sandpool.job import Job, SqlJob, is_expired
 from sandpool.outcome import Ending, ErrorInfo, Verdict
 
 
@@ -54,13 +54,13 @@ class Refused:
     verdict: Verdict | None = None
 
 
-def admit(
-    job: SqlJob, tenant: TenantRules, databases: Mapping[str, DatabaseLimits], now: datetime
-) -> Admitted | Refused:
+def admit(job: Job, tenant: TenantRules, databases: Mapping[str, DatabaseLimits], now: datetime) -> Admitted | Refused:
     """The first rule that refuses wins. A database that exists but is not the tenant's is answered like an unknown one,
     so that names cannot be probed."""
     if is_expired(job, now):
         return Refused(Ending.TimedOut, ErrorInfo("job.expired", "the deadline passed before the job could start"))
+    if not isinstance(job, SqlJob):
+        return _deny("sandbox.none", "this cluster has no sandboxes: it runs no code", "ask the operator")
     if job.database not in tenant.databases or job.database not in databases:
         return _deny("database.unknown", f"no database {job.database!r} for this tenant", "ask for the right to it")
     if job.volume not in tenant.volumes:

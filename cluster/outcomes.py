@@ -41,6 +41,7 @@ def conclude(run: Run, attempt: Attempt, now: datetime) -> Outcome:
         ended_at=now,
         retain_until=_after(now, retention_s) if retention_s else None,
         inline=attempt.inline,
+        said=attempt.said,
     )
 
 

@@ -15,7 +15,7 @@ from cluster.placement import Placed
 from queues.door import Delivery
 from sandpool import wire
 from sandpool.errors import InvalidEnvelope
-from sandpool.job import Job, digest
+from sandpool.job import Job, SqlJob, digest
 from sandpool.outcome import Outcome, Verdict
 from workers.attempt import Statement
 from workers.volumes.spec import VolumeSpec
@@ -66,6 +66,12 @@ class Run:
     """In line for a slot: the one moment at which its task may be cancelled for its own sake."""
     cancel_asked: bool = False
 
+    @property
+    def sql(self) -> SqlJob:
+        """The job, where it is a statement."""
+        assert isinstance(self.job, SqlJob)
+        return self.job
+
     def statement(self, verdict: Verdict, admitted: Admitted) -> Statement:
         """What the pool gets: the verdict's text with every limit resolved."""
         return Statement(
@@ -74,7 +80,7 @@ class Run:
             attempt_id=f"{self.number}-{secrets.token_hex(4)}",
             digest=self.digest,
             sql=verdict.sql,
-            params=self.job.params,
+            params=self.sql.params,
             writes=verdict.statement != "select",
             timeout_s=admitted.timeout_s,
             max_rows=admitted.max_rows,

@@ -138,7 +138,7 @@ class Scheduler:
 
     async def _judge_and_run(self, run: Run) -> Attempt | retry.Again:
         try:
-            run.verdict = await self._catalogs.judge(run.job, run.tenant)
+            run.verdict = await self._catalogs.judge(run.sql, run.tenant)
             if not run.verdict.allowed:
                 return outcomes.refused(run, denied(run.verdict))
             placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run)
@@ -150,9 +150,9 @@ class Scheduler:
                 if isinstance(limits, Refused):
                     return outcomes.refused(run, limits)
                 statement = run.statement(run.verdict, limits)
-                return await self._bench.run(placed.node, run.job.database, statement)
+                return await self._bench.run(placed.node, run.sql.database, statement)
             finally:
-                self._slots.freed(run.job.database)
+                self._slots.freed(run.sql.database)
         except WorkerLost as error:
             return outcomes.lost(run, "worker.lost", str(error))
         except WorkerError as error:
@@ -166,7 +166,7 @@ class Scheduler:
         timeout_s = max(0.0, min(longest_s, LONGEST_WAIT_FOR_A_SLOT_S))
         run.waiting = True
         try:
-            answer = await self._slots.take(Need(run.job.database), interactive=interactive, timeout_s=timeout_s)
+            answer = await self._slots.take(Need(run.sql.database), interactive=interactive, timeout_s=timeout_s)
         except asyncio.CancelledError:
             if run.task is None or not run.cancel_asked:
                 raise
@@ -236,7 +236,7 @@ class Scheduler:
         """
         run.cancel_asked = True
         if run.placed is not None:
-            await self._bench.cancel(run.placed.node, run.job.database, run.tenant, run.job.id)
+            await self._bench.cancel(run.placed.node, run.sql.database, run.tenant, run.job.id)
         elif run.waiting and run.task is not None:
             run.task.cancel()
 

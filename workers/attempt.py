@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sandpool.outcome import Ending, ErrorInfo, Manifest, Usage
+from sandpool.outcome import Ending, ErrorInfo, Manifest, Said, Usage
 from workers.errors import WorkerError
 
 
@@ -60,6 +60,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest: Manifest = Manifest()
     inline: bytes = b""
     """The whole result as an Arrow IPC stream where it is at most INLINE_LIMIT_BYTES."""
+    said: Said | None = None
+    """What code in a sandbox printed and left."""
 
 
 def not_started(work: Work, error: WorkerError) -> Attempt:

@@ -25,7 +25,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "postgast": ("workers/sql/policy/*",),
     "duckdb": ("workers/sql/policy/*", "cluster/demo*", "cluster/demo/*"),
     "pynvml": ("workers/gpu/inventory.py",),
-    "obstore": ("workers/volumes/*", "sdk/python/src/sandpool/result*"),
+    "obstore": ("workers/volumes/*", "sdk/python/src/sandpool/result*", "sdk/python/src/sandpool/objects.py"),
     "subprocess": ("workers/sandbox/runsc.py", "workers/images/build.py", "cluster/local/*", "cluster/cli/findings.py"),
     "click": ("cluster/cli/*",),
     "rich": ("cluster/cli/*", "cluster/demo*", "cluster/demo/*"),

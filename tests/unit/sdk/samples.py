@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sandpool.job import SqlJob
-from sandpool.outcome import Column, Ending, ErrorInfo, Manifest, Outcome, Part, Usage, Verdict
+from sandpool.job import CommandJob, Gpu, Limits, PythonJob, SqlJob
+from sandpool.outcome import Column, Display, Ending, ErrorInfo, File, Manifest, Outcome, Part, Said, Usage, Verdict
 from sandpool.wire import (
     ControlCall,
     JobStatus,
@@ -36,6 +36,7 @@ FULL_JOB = SqlJob(
     labels={"team": "ops"},
 )
 MINIMAL_JOB = SqlJob(id="j1", database="flights", sql="select 1")
+TRANSFORM_JOB = SqlJob(id="j1", database="flights", sql="select 1 as n", transform="result = df * 2")
 FULL_OUTCOME = Outcome(
     job_id="j1",
     tenant="acme",
@@ -62,10 +63,64 @@ FULL_OUTCOME = Outcome(
 MINIMAL_OUTCOME = Outcome(
     job_id="j1", tenant="acme", ending=Ending.Succeeded, digest="0" * 64, volume="results", ended_at=MOMENT
 )
+FULL_PYTHON = PythonJob(
+    id="01a2097299d325d97f1fcfc23f728481",
+    code="import os\nprint(open('/in/delays.parquet', 'rb').read(4))\n'ä'",
+    name="delays.py",
+    image="data@0123456789ab",
+    inputs={"delays.parquet": "results:acme/j1/1-abc/part-00000.parquet", "more": "results:acme/j2/"},
+    outputs=("*.png", "tables/**"),
+    env={"LIMIT": "10"},
+    limits=Limits(memory_bytes=1 << 30, cpus=0.5, processes=64, output_bytes=1000, files=10, files_bytes=1 << 20),
+    databases=("flights",),
+    gpu=Gpu(count=2, memory_bytes=1 << 34, model="A100", mig="1g.5gb"),
+    priority="interactive",
+    timeout_s=12.5,
+    deadline=MOMENT,
+    volume="archive",
+    retention_s=86_400,
+    max_attempts=5,
+    labels={"team": "ops"},
+    node_labels={"zone": "a"},
+)
+MINIMAL_PYTHON = PythonJob(id="j1", code="1 + 1")
+FULL_COMMAND = CommandJob(id="j1", argv=("wc", "-c"), stdin=b"\x00\xff", image="base", outputs=("*",), env={"A": "1"})
+MINIMAL_COMMAND = CommandJob(id="j1", argv=("true",))
+CODE_OUTCOME = Outcome(
+    job_id="j1",
+    tenant="acme",
+    ending=Ending.Failed,
+    digest="0" * 64,
+    volume="results",
+    volume_url="file:///srv/results",
+    error=ErrorInfo("code.raised", "ValueError: no"),
+    usage=Usage(
+        run_s=1.5, cpu_s=0.25, peak_memory_bytes=1 << 27, output_bytes=7, input_bytes=12, hand_out_s=0.01,
+        image="data@0123456789ab",
+    ),
+    manifest=Manifest(
+        files=(File("plots/a b.png", "acme/j1/1-abc/out/plots/a!20b.png", 3, "2" * 64),),
+        displays=(Display("text/html", "acme/j1/1-abc/display/0-0.html", 4, "3" * 64, data=b"<p/>"),
+                  Display("image/png", "acme/j1/1-abc/display/1-0.png", 5, "4" * 64, item=1)),
+        omitted=1,
+    ),
+    said=Said(
+        stdout="out\n", stderr="err\n", value="4", exit_code=1,
+        stdout_file=File("stdout", "acme/j1/1-abc/text/stdout", 4, "5" * 64),
+    ),
+    ended_at=MOMENT,
+)  # fmt: skip
 
 GOLDEN: dict[str, tuple[bytes, Any]] = {
     "job-sql-full": (encode_job(FULL_JOB), FULL_JOB),
     "job-sql-minimal": (encode_job(MINIMAL_JOB), MINIMAL_JOB),
+    "job-python-full": (encode_job(FULL_PYTHON), FULL_PYTHON),
+    "job-python-minimal": (encode_job(MINIMAL_PYTHON), MINIMAL_PYTHON),
+    "job-command-full": (encode_job(FULL_COMMAND), FULL_COMMAND),
+    "job-command-minimal": (encode_job(MINIMAL_COMMAND), MINIMAL_COMMAND),
+    "job-sql-transform": (encode_job(TRANSFORM_JOB), TRANSFORM_JOB),
+    "outcome-code": (encode_outcome(CODE_OUTCOME), CODE_OUTCOME),
+    "record-code": (encode_record(CODE_OUTCOME), None),
     "outcome-full": (encode_outcome(FULL_OUTCOME), FULL_OUTCOME),
     "outcome-minimal": (encode_outcome(MINIMAL_OUTCOME), MINIMAL_OUTCOME),
     "record-full": (encode_record(FULL_OUTCOME), None),

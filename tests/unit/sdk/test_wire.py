@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandpool.errors import InvalidEnvelope
-from sandpool.job import SqlJob
+from sandpool.job import CommandJob, Gpu, PythonJob, SqlJob
 from sandpool.outcome import Ending, Outcome
 from sandpool.wire import (
     MAX_ENVELOPE_BYTES,
@@ -27,7 +27,7 @@ from sandpool.wire import (
     encode_record,
     job_routing_key,
 )
-from tests.unit.sdk.samples import FULL_JOB, FULL_OUTCOME, GOLDEN, MINIMAL_OUTCOME
+from tests.unit.sdk.samples import CODE_OUTCOME, FULL_JOB, FULL_OUTCOME, GOLDEN, MINIMAL_OUTCOME
 
 FOLDER = Path(__file__).parents[1] / "golden"
 DECODERS: dict[str, Callable[[bytes], Any]] = {
@@ -81,6 +81,13 @@ def test_every_outcome_survives_the_wire_and_its_record_has_no_data(
     assert decode_outcome(encode_record(outcome)) == msgspec.structs.replace(outcome, inline=b"")
 
 
+def test_the_record_of_code_names_its_displays_and_holds_no_data() -> None:
+    displays = decode_outcome(encode_record(CODE_OUTCOME)).manifest.displays
+    assert [display.key for display in displays] == [display.key for display in CODE_OUTCOME.manifest.displays]
+    assert CODE_OUTCOME.manifest.displays[0].data
+    assert not any(display.data for display in displays)
+
+
 @given(
     st.binary(max_size=200)
     | st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)).map(
@@ -104,7 +111,11 @@ def test_bytes_that_are_no_envelope_have_one_clear_error(data: bytes) -> None:
         (b'{"v": "1", "kind": "sql", "job": {}}', "malformed"),
         (b'{"v": 2, "kind": "sql", "job": {}}', "version"),
         (b'{"v": 0, "kind": "sql", "job": {}}', "version"),
-        (b'{"v": 1, "kind": "python", "job": {}}', "kind"),
+        (b'{"v": 1, "kind": "notebook", "job": {}}', "kind"),
+        (b'{"v": 1, "kind": "python", "job": {}}', "field"),
+        (b'{"v": 1, "kind": "python", "job": {"code": "1", "file": "results:a/b.py"}}', "field"),
+        (b'{"v": 1, "kind": "python", "job": {"code": "1", "inputs": {"../x": "results:a/b"}}}', "field"),
+        (b'{"v": 1, "kind": "command", "job": {"argv": []}}', "field"),
         (b'{"v": 1, "kind": "outcome", "body": {}}', "kind"),
         (b'{"v": 1, "kind": "sql", "body": {}}', "field"),
         (b'{"v": 1, "kind": "sql", "job": {}, "extra": 1}', "field"),
@@ -116,7 +127,7 @@ def test_bytes_that_are_no_envelope_have_one_clear_error(data: bytes) -> None:
         (b'{"v": 1, "kind": "sql", "job": ' + b"[" * 100_000, "malformed"),
         (b"x" * (MAX_ENVELOPE_BYTES + 1), "oversized"),
     ],
-    ids=range(18),
+    ids=range(22),
 )
 def test_a_wrong_job_envelope_is_refused_with_the_reason(data: bytes, code: str) -> None:
     with pytest.raises(InvalidEnvelope) as raised:
@@ -125,9 +136,11 @@ def test_a_wrong_job_envelope_is_refused_with_the_reason(data: bytes, code: str)
 
 
 def test_a_job_too_large_for_its_envelope_is_not_encoded() -> None:
-    with pytest.raises(InvalidEnvelope, match="volume") as raised:
+    with pytest.raises(InvalidEnvelope, match="fewer parameters") as raised:
         encode_job(SqlJob(database="d", sql="select 1", params=("x" * MAX_ENVELOPE_BYTES,)))
     assert raised.value.code == "oversized"
+    with pytest.raises(InvalidEnvelope, match="file='VOLUME:KEY'"):
+        encode_job(PythonJob(code="\0" * 500_000))
 
 
 def test_an_outcome_with_the_largest_inline_result_is_read() -> None:
@@ -145,3 +158,5 @@ def test_moments_keep_their_zone() -> None:
 
 def test_a_job_travels_by_what_it_needs_and_how_urgent_it_is() -> None:
     assert job_routing_key(FULL_JOB) == "sql.interactive"
+    assert job_routing_key(CommandJob(argv=("true",))) == "cpu.batch"
+    assert job_routing_key(PythonJob(code="1", gpu=Gpu(), priority="interactive")) == "gpu.interactive"

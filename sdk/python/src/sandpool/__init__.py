@@ -4,8 +4,8 @@ The names below are the public ones; everything else in this package may change 
 """
 
 from sandpool.client import AsyncClient, AsyncHandle
-from sandpool.job import Job, SqlJob
-from sandpool.outcome import Ending, ErrorInfo, Manifest, Outcome, Usage, Verdict
+from sandpool.job import CommandJob, Gpu, Job, Limits, PythonJob, SqlJob
+from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Outcome, Usage, Verdict
 from sandpool.sync import Client, Handle
 from sandpool.transport import Progress
 from sandpool.wire import JobStatus
@@ -14,14 +14,20 @@ __all__ = [
     "AsyncClient",
     "AsyncHandle",
     "Client",
+    "CommandJob",
+    "Display",
     "Ending",
     "ErrorInfo",
+    "File",
+    "Gpu",
     "Handle",
     "Job",
     "JobStatus",
+    "Limits",
     "Manifest",
     "Outcome",
     "Progress",
+    "PythonJob",
     "SqlJob",
     "Usage",
     "Verdict",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INLINE_LIMIT_BYTES = 64 * 1024
 """Results up to this size (Arrow IPC stream) travel inside the outcome message."""
+TEXT_BYTES = 64 * 1024
+"""Longest stdout, stderr or value inside an outcome, each."""
 
 
 class Ending(StrEnum):
@@ -71,6 +73,18 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int = 0
     size_bytes: int = 0
     """Bytes written to the volume as data."""
+    cpu_s: float = 0.0
+    """CPU seconds of the sandbox, as the kernel counted them."""
+    peak_memory_bytes: int = 0
+    """Most memory that the sandbox had at once, as the kernel counted it."""
+    output_bytes: int = 0
+    """stdout and stderr together."""
+    input_bytes: int = 0
+    """Of files from volumes that the sandbox got."""
+    hand_out_s: float = 0.0
+    """Seconds until the sandbox was there; part of `run_s`."""
+    image: str = ""
+    """The image of the sandbox, as `name@digest`."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -91,8 +105,33 @@ class Column(msgspec.Struct, frozen=True):
     database_type: str
 
 
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file that code left. Its bytes come out of a sandbox: nothing on the cluster's side has looked into them."""
+
+    path: str
+    """Relative to the working folder inside; what the sandbox says, so never a path to write to unchecked."""
+    key: str
+    """Object key relative to the volume's root."""
+    size_bytes: int
+    sha256: str
+
+
+class Display(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One MIME type of the value of the last expression, of a figure or of a `display(...)`, like in a notebook."""
+
+    type: str
+    key: str
+    """Object key relative to the volume's root."""
+    size_bytes: int
+    sha256: str
+    item: int = 0
+    """0: the value; from 1: figures and displays, in order. An item may have several types."""
+    data: bytes = b""
+    """The content itself when it is small; never part of the stored record."""
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The data of a result: Parquet parts in order, their columns and checksums."""
+    """The data of a result: Parquet parts in order, their columns and checksums; or what code left."""
 
     columns: tuple[Column, ...] = ()
     parts: tuple[Part, ...] = ()
@@ -102,6 +141,28 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """True when a limit ended the result early: the rows here are right, but not all."""
     rows_affected: int | None = None
     """Rows inserted, updated, deleted or merged; None for a read."""
+    files: tuple[File, ...] = ()
+    """Output files of code."""
+    displays: tuple[Display, ...] = ()
+    omitted: int = 0
+    """Outputs left out: links and devices that a glob matched, displays over the limit."""
+    declared: bool = False
+    """True when columns and rows are what code in a sandbox said: the reader finds out, nobody here looked."""
+
+
+class Said(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What code in a sandbox printed and left: its own word, to be shown and never interpreted."""
+
+    stdout: str = ""
+    """Bytes that are not UTF-8 as `\\xff`. Cut at TEXT_BYTES; then all of it lies in `stdout_file`."""
+    stderr: str = ""
+    """Like stdout; ends with the traceback where an exception ended the code."""
+    value: str = ""
+    """The value of the last expression as `repr` shows it; cut at TEXT_BYTES."""
+    exit_code: int | None = None
+    """Of a program, or of `sys.exit`; negative: ended by that signal."""
+    stdout_file: File | None = None
+    stderr_file: File | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -128,10 +189,29 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Moment after which the sweeper may remove data and record; None: kept."""
     inline: bytes = b""
     """The whole result as an Arrow IPC stream when it is small; never part of the stored record."""
+    said: Said | None = None
+    """What code printed and left; None for a statement."""
 
     @property
     def succeeded(self) -> bool:
         return self.ending is Ending.Succeeded
+
+    @property
+    def stdout(self) -> str:
+        return self.said.stdout if self.said else ""
+
+    @property
+    def stderr(self) -> str:
+        return self.said.stderr if self.said else ""
+
+    @property
+    def value(self) -> str:
+        """What the last expression of a Python job evaluated to, as `repr` shows it."""
+        return self.said.value if self.said else ""
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.said.exit_code if self.said else None
 
     def raise_for_ending(self) -> Outcome:
         """This outcome when it `Succeeded`; else raises the JobError of its ending."""
@@ -151,6 +231,31 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         from sandpool.results import read_table  # noqa: PLC0415 - pyarrow costs 150 ms and is an extra
 
         return read_table(self)
+
+    def read_file(self, item: File | Display | str) -> bytes:
+        """The bytes of an output file (named by its path) or a display, checked against their SHA-256.
+
+        Object-store credentials come from the process environment, as obstore reads them. Raises ResultUnavailable;
+        KeyError for a path that is no output. Needs `sandpool[arrow]`.
+        """
+        if isinstance(item, str):
+            item = next((file for file in self.manifest.files if file.path == item), None) or _missing(item)
+        if isinstance(item, Display) and item.data:
+            return item.data
+        from sandpool.objects import read_object  # noqa: PLC0415 - obstore costs 60 ms and is an extra
+
+        return read_object(self, item.key, item.size_bytes, item.sha256)
+
+
+def without_data(outcome: Outcome) -> Outcome:
+    """The outcome as it is recorded: without the data that travels with the message."""
+    displays = tuple(msgspec.structs.replace(each, data=b"") for each in outcome.manifest.displays)
+    manifest = msgspec.structs.replace(outcome.manifest, displays=displays) if displays else outcome.manifest
+    return msgspec.structs.replace(outcome, inline=b"", manifest=manifest)
+
+
+def _missing(path: str) -> NoReturn:
+    raise KeyError(f"no output file {path!r}")
 
 
 _ERROR_OF: dict[Ending, type[errors.JobError]] = {

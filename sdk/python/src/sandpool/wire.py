@@ -1,6 +1,7 @@
 """The messages on the broker: versioned JSON envelopes, and the names that both sides must agree on.
 
     {"v": 1, "kind": "sql", "job": {...}}               a job            exchange sandpool.jobs,    key sql.batch
+    {"v": 1, "kind": "python", "job": {...}}            code, likewise `command`                    key cpu.batch
     {"v": 1, "kind": "outcome", "body": {...}}          an outcome       the reply queue; exchange sandpool.events
     {"v": 1, "kind": "control", "body": {...}}          a control call   exchange sandpool.control, key control
     {"v": 1, "kind": "status", "body": {...}}           its answer       the reply queue
@@ -16,8 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from sandpool.errors import InvalidEnvelope, InvalidJob
-from sandpool.job import KINDS, Job, check_job_id, kind_of
-from sandpool.outcome import Outcome
+from sandpool.job import KINDS, Job, SqlJob, check_job_id, kind_of
+from sandpool.outcome import Outcome, without_data
 
 VERSION = 1
 MAX_ENVELOPE_BYTES = 1024 * 1024
@@ -81,16 +82,24 @@ _bodies: dict[str, msgspec.json.Decoder[Any]] = {
 _encoder = msgspec.json.Encoder()
 
 
+_WHERE_LONG_GOES = {
+    "sql": "send fewer parameters, in several jobs, or put them into a table of the database",
+    "python": "put code into a volume (file='VOLUME:KEY'), data too (inputs={'name': 'VOLUME:KEY'})",
+    "command": "put data into a volume (inputs={'name': 'VOLUME:KEY'}) and read it from /in/name",
+}
+
+
 def job_routing_key(job: Job) -> str:
-    """`<need>.<priority>`: a `sql` job needs a pool, whatever else it is."""
-    return f"{kind_of(job)}.{job.priority}"
+    """`<need>.<priority>`: a `sql` job needs a pool, code a sandbox, and perhaps a graphics card."""
+    need = "sql" if isinstance(job, SqlJob) else "gpu" if job.gpu is not None else "cpu"
+    return f"{need}.{job.priority}"
 
 
 def encode_job(job: Job) -> bytes:
     """The envelope of a job. Raises InvalidEnvelope(`oversized`) above MAX_ENVELOPE_BYTES."""
     data = _encoder.encode({"v": VERSION, "kind": kind_of(job), "job": job})
     if len(data) > MAX_ENVELOPE_BYTES:
-        message = f"job of {len(data)} bytes; at most {MAX_ENVELOPE_BYTES}: put its text or parameters in a volume"
+        message = f"job of {len(data)} bytes; at most {MAX_ENVELOPE_BYTES}: {_WHERE_LONG_GOES[kind_of(job)]}"
         raise InvalidEnvelope("oversized", message)
     return data
 
@@ -118,7 +127,7 @@ def decode_outcome(data: bytes) -> Outcome:
 
 def encode_record(outcome: Outcome) -> bytes:
     """The manifest object: the outcome without inline data."""
-    return _encoder.encode({"v": VERSION, "kind": "outcome", "body": msgspec.structs.replace(outcome, inline=b"")})
+    return _encoder.encode({"v": VERSION, "kind": "outcome", "body": without_data(outcome)})
 
 
 def encode_control(call: ControlCall) -> bytes:
