@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from sandpool.outcome import Ending
+from tests.support.screen import Screen
 from workers.sandbox.bundle import Bind, Command
 from workers.sandbox.image import Image
+from workers.sandbox.interaction import Terminal
 from workers.sandbox.limits import Limits
 from workers.sandbox.listener import Listener
 from workers.sandbox.replies import SessionLimits
@@ -74,6 +76,32 @@ async def test_code_commands_and_files_work_in_a_sandbox_and_hostile_code_ends_t
     assert (await session.run_code("while True: print('x' * 500)")).ending is Ending.OutputCapped
     assert (await session.run_code("open('/opt/sandpool/service.py', 'a')")).ending is Ending.Failed
     assert (await session.run_code("kept.returncode")).text == "0"
+
+
+async def test_a_terminal_and_a_watch_work_in_a_sandbox_and_leave_it_fit_for_a_snapshot(
+    first: tuple[Sandbox, Session], sandboxes: Sandboxes
+) -> None:
+    sandbox, session = first
+    screen = Screen()
+    script = "stty size; tty; sleep 60; read x"
+    async with session.open_command(
+        ["/bin/sh", "-c", script], pty=Terminal(rows=30, columns=90), on_output=screen.listen
+    ) as command:
+        await screen.until(b"/dev/pts/")
+        await command.write(b"\x03")
+        assert (await command.wait()).code in (-2, 130)
+    assert b"30 90" in screen.shown
+    async with session.watch(".", recursive=True) as watch:
+        await session.run_code("import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()")
+        found = set()
+        async with asyncio.timeout(10):
+            async for change in watch:
+                found.add(change.path)
+                if found >= {"a", "a/b", "a/b/c"}:
+                    break
+        await session.run_code("kept = 5")
+    await session.release()
+    await sandboxes.snapshot(sandbox.id, "after", leave_running=True)
 
 
 HOST = """

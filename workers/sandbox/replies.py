@@ -33,11 +33,15 @@ class SessionLimits:
     grace_s: float = 2.0
     """Between an interrupt and giving the session up."""
     answer_s: float = 10.0
-    """For everything that should be quick: handshake, files, release."""
+    """For everything that should be quick: handshake, one piece of a file, release."""
+    transfer_s: float = 600.0
+    """For a whole file or folder; the time that our side takes with each piece does not count."""
     frame_s: float = 10.0
     """For the rest of a frame that has begun, and for the sandbox to take a frame of ours."""
     stray_bytes: int = 64 << 20
     """Output of a whole session that belongs to nothing we asked for: dropped up to here, then the session ends."""
+    frames: int = 250_000
+    """Of one execution: each costs the host some 30 us, however small it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,9 @@ class Reply:
     value_item: int | None = None
     output_bytes: int = 0
     result_bytes: int = 0
+    frames: int = 0
+    interrupted: bool = False
+    """Whether somebody asked for the end of it."""
 
     def __post_init__(self) -> None:
         self.ended = asyncio.get_running_loop().create_future()
@@ -113,14 +120,17 @@ class Reply:
 
     async def take(self, message: wire.Message, payload: bytes) -> None:
         """One frame. Raises ProtocolBroken for one that makes no sense after those before it."""
+        self.frames += 1
+        if self.frames > self.limits.frames:
+            self.stop.set()
         if isinstance(message, wire.Output):
             await self._take_output(message.stream, payload)
         elif isinstance(message, wire.Item):
             self._take_item(message, payload)
         elif isinstance(message, wire.Took):
             self.took.set()
-        elif isinstance(message, wire.Hello | wire.Ready):
-            raise ProtocolBroken("a greeting in the middle of a session")
+        elif isinstance(message, wire.Hello | wire.Ready | wire.Changes):
+            raise ProtocolBroken("something in the middle of a session that does not belong there")
         elif not self.ended.done():
             self.ended.set_result((message, payload))
 
@@ -156,9 +166,7 @@ class Reply:
         return value, tuple(bundle for bundle in whole.values() if bundle)
 
 
-def execution_of(
-    reply: Reply, *, wall_s: float, timed_out: bool, interrupted: bool, lost: SessionError | None
-) -> Execution:
+def execution_of(reply: Reply, *, wall_s: float, timed_out: bool, lost: SessionError | None) -> Execution:
     """Ending, value and usage from what came. `lost`: the session ended before the answer."""
     message, payload = reply.ended.result() if lost is None else (None, b"")
     value, displays = reply.bundles()
@@ -178,7 +186,7 @@ def execution_of(
         ending = Ending.OutputCapped
     elif timed_out:
         ending = Ending.TimedOut
-    elif interrupted and isinstance(message, wire.Done) and message.ending == "interrupted":
+    elif reply.interrupted and isinstance(message, wire.Done) and message.ending == "interrupted":
         ending = Ending.Cancelled
     else:
         ending = Ending.Failed if error is not None or code else Ending.Succeeded

@@ -16,7 +16,7 @@ import msgspec
 
 from workers.sandbox.errors import ProtocolBroken
 
-VERSION = 1
+VERSION = 2
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -28,6 +28,7 @@ Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Line = Annotated[str, msgspec.Meta(max_length=4096)]
 Short = Annotated[str, msgspec.Meta(max_length=200)]
+Cursor = Annotated[str, msgspec.Meta(max_length=1024)]
 MimeType = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[a-z]+/[A-Za-z0-9!#$&^_.+;= -]+$")]
 Stream = Literal["stdout", "stderr"]
 
@@ -97,7 +98,12 @@ class Data(_FromSandbox, frozen=True, tag="data"):
 class Entries(_FromSandbox, frozen=True, tag="entries"):
     """Payload: JSON of a list of Entry."""
 
-    more: bool
+    next: Cursor = ""
+    """Where the next page begins, in the runner's own words; empty: this was the last."""
+
+
+class Changes(_FromSandbox, frozen=True, tag="changes"):
+    """Payload: JSON of a list of Change. The first one, perhaps empty, says that the watch has begun."""
 
 
 class Ok(_FromSandbox, frozen=True, tag="ok"):
@@ -111,7 +117,7 @@ class Refused(_FromSandbox, frozen=True, tag="failed"):
     message: Line
 
 
-Message = Hello | Ready | Output | Item | Done | Exited | Took | Data | Entries | Ok | Refused
+Message = Hello | Ready | Output | Item | Done | Exited | Took | Data | Entries | Changes | Ok | Refused
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,9 +130,21 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     changed_s: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What happened to a file below a watched folder. `lost`: more than anybody kept; look for yourself."""
+
+    path: Line
+    """Relative to what is watched."""
+    kind: Literal["created", "changed", "deleted", "lost"]
+
+
 _messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-Page = Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
-_entries: msgspec.json.Decoder[list[Entry]] = msgspec.json.Decoder(Page)
+_entries: msgspec.json.Decoder[list[Entry]] = msgspec.json.Decoder(
+    Annotated[list[Entry], msgspec.Meta(max_length=MAX_ENTRIES)]
+)
+_changes: msgspec.json.Decoder[list[Change]] = msgspec.json.Decoder(
+    Annotated[list[Change], msgspec.Meta(max_length=MAX_ENTRIES)]
+)
 
 
 def encode(kind: str, payload: bytes = b"", **fields: Any) -> bytes:
@@ -154,8 +172,19 @@ def decode(header: bytes) -> Message:
 
 
 def decode_entries(payload: bytes) -> list[Entry]:
-    """Raises ProtocolBroken."""
+    """Raises ProtocolBroken, also for a name that no file of a folder can have: it would lead somewhere else."""
     try:
-        return _entries.decode(payload)
+        entries = _entries.decode(payload)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolBroken("a list of files that is none", detail=str(error)[:500]) from error
+    if any("/" in entry.name or "\0" in entry.name or entry.name in ("", ".", "..") for entry in entries):
+        raise ProtocolBroken("a file name that is none")
+    return entries
+
+
+def decode_changes(payload: bytes) -> list[Change]:
+    """Raises ProtocolBroken."""
+    try:
+        return _changes.decode(payload)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolBroken("a list of changes that is none", detail=str(error)[:500]) from error

@@ -249,8 +249,8 @@ async def test_a_lost_host_ends_what_nobody_waits_for(
     assert {(await running).ending, (await command).ending} == {Ending.Failed}
     again = await Listener(folder).accept(10, LIMITS)
     assert (await again.run_code("1", timeout_s=5)).text == "1"
-    left = await again.run_command(["/bin/sh", "-c", f"pgrep -P {runner.pid} sleep"])
-    assert left.stdout == b""
+    wait = f"for i in $(seq 100); do pgrep -P {runner.pid} sleep >/dev/null || exit 0; sleep 0.05; done; exit 1"
+    assert (await again.run_command(["/bin/sh", "-c", wait])).code == 0
     await again.close()
 
 

@@ -17,6 +17,7 @@ from sandpool.outcome import Ending
 from workers.sandbox.errors import FileRefused, ProtocolBroken, RunnerAbsent, RunnerLost, SessionBusy, SessionError
 from workers.sandbox.replies import SessionLimits
 from workers.sandbox.session import Session
+from workers.sandbox.wire import VERSION
 
 LIMITS = SessionLimits(
     output_bytes=10_000, result_bytes=10_000, wall_s=2, grace_s=0.3, answer_s=0.5, frame_s=0.3, stray_bytes=50_000
@@ -52,7 +53,7 @@ async def meet() -> tuple[Session, Liar]:
     theirs.setblocking(False)
     liar = Liar(theirs)
     opening = asyncio.create_task(Session.open(ours, LIMITS))
-    await liar.say("hello", version=1, python="3", pid=1)
+    await liar.say("hello", version=VERSION, python="3", pid=1)
     assert (await liar.hear())["kind"] == "welcome"
     await liar.say("ready")
     return await opening, liar
@@ -94,7 +95,7 @@ async def test_a_broken_frame_ends_the_execution_and_the_session(content: bytes)
 
 async def test_a_greeting_in_the_middle_ends_the_session() -> None:
     async def lie(liar: Liar, request: int) -> None:
-        await liar.say("hello", id=request, version=1, python="3", pid=1)
+        await liar.say("hello", id=request, version=VERSION, python="3", pid=1)
 
     assert await ends_with(lie) == (Ending.Failed, "session.protocol", False)
 
@@ -158,7 +159,7 @@ async def test_a_flood_of_empty_frames_lets_the_loop_go_on() -> None:
     liar.end.close()
 
 
-@pytest.mark.parametrize("fields", [{"version": 2, "python": "3", "pid": 1}, {"version": 1}])
+@pytest.mark.parametrize("fields", [{"version": VERSION + 1, "python": "3", "pid": 1}, {"version": VERSION}])
 async def test_a_greeting_of_another_version_is_refused(fields: dict[str, Any]) -> None:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)

@@ -2,5 +2,6 @@
 
 Runs inside as `python3 -I /opt/sandpool [SOCKET]` with nothing but the standard library (Python 3.9 or newer); the host
 never imports it and trusts nothing it says. In import order: `frames` (bytes), `link` (the connection out), `streams`
-(stdout and stderr), `interrupts`, `seeds`, `bundles` (values as MIME), `cells` (code), `commands`, `files`, `service`.
+(stdout and stderr), `interrupts`, `seeds`, `bundles` (values as MIME), `cells` (code), `terminal`, `commands`, `files`,
+`watches`, `service`.
 """

@@ -1,4 +1,4 @@
-"""Runs programs inside for the host: argv, folder, environment, stdin, streamed output, exit status.
+"""Runs programs inside for the host: argv, folder, environment, stdin or a terminal, streamed output, exit status.
 
 Called by `service`; each command has a thread with an event loop of its own, so that neither running code nor another
 command waits for it. A host that does not read stops the command's output. It never decides how long one may run.
@@ -16,6 +16,7 @@ from typing import Any
 
 from .frames import Header
 from .link import Link
+from .terminal import Terminal, take_terminal
 
 CHUNK_BYTES = 64 * 1024
 DRAIN_S = 0.5
@@ -51,6 +52,12 @@ class Commands:
         if command is not None:
             command.call(command.signal, number)
 
+    def resize(self, request: int, rows: int, columns: int) -> None:
+        with self._lock:
+            command = self._running.get(request)
+        if command is not None:
+            command.call(command.resize, rows, columns)
+
     def end_all(self) -> None:
         """The host is gone: nobody waits for them."""
         with self._lock:
@@ -78,7 +85,7 @@ class _Running:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._started = threading.Event()
-        self._signalled = 0
+        self._terminal: Terminal | None = None
         self._feeding: set[asyncio.Task[None]] = set()
 
     def call(self, function: Any, *arguments: Any) -> None:
@@ -89,30 +96,44 @@ class _Running:
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *self._header["argv"],
-                stdin=pipe if self._header.get("stdin") else null,
-                stdout=pipe,
-                stderr=pipe,
-                cwd=self._header.get("cwd") or None,
-                env={**environ, **self._header.get("env", {})},
-                start_new_session=True,
-            )
+            self._process = process = await self._start()
         except (OSError, ValueError) as error:
             self._send("stderr", f"{self._header['argv'][0]}: {error}\n".encode("utf-8", "backslashreplace"))
             return
         finally:
             self._started.set()
-        readers = [
-            asyncio.ensure_future(self._forward("stdout", process.stdout)),
-            asyncio.ensure_future(self._forward("stderr", process.stderr)),
-        ]
-        self.code = await process.wait()
-        _, late = await asyncio.wait(readers, timeout=DRAIN_S)
-        for task in (*late, *self._feeding):
-            task.cancel()
+        sources = {"stdout": process.stdout, "stderr": process.stderr}
+        readers = [asyncio.ensure_future(self._forward(name, source)) for name, source in sources.items() if source]
+        if self._terminal is not None:
+            readers.append(asyncio.ensure_future(self._forward("stdout", self._terminal)))
+        try:
+            self.code = await process.wait()
+            _, late = await asyncio.wait(readers, timeout=DRAIN_S)
+            left = {*late, *self._feeding}
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+        finally:
+            if self._terminal is not None:
+                self._terminal.close()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        options: dict[str, Any] = {
+            "cwd": self._header.get("cwd") or None,
+            "env": {**environ, **self._header.get("env", {})},
+            "start_new_session": True,
+        }
+        if self._header.get("rows"):
+            self._terminal = Terminal(self._header["rows"], self._header["columns"])
+            options["env"].setdefault("TERM", "xterm-256color")
+            with self._terminal.inside() as end:
+                options |= {"stdin": end, "stdout": end, "stderr": end, "preexec_fn": take_terminal}
+                return await asyncio.create_subprocess_exec(*self._header["argv"], **options)
+        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        options |= {"stdin": pipe if self._header.get("stdin") else null, "stdout": pipe, "stderr": pipe}
+        return await asyncio.create_subprocess_exec(*self._header["argv"], **options)
 
     def feed(self, content: bytes, last: bool) -> None:
         task = asyncio.ensure_future(self._feed(content, last))
@@ -125,9 +146,14 @@ class _Running:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
+    def resize(self, rows: int, columns: int) -> None:
+        if self._terminal is not None:
+            self._terminal.resize(rows, columns)
+
     async def _feed(self, content: bytes, last: bool) -> None:
-        stdin = self._process.stdin if self._process is not None else None
-        if stdin is not None:
+        if self._terminal is not None:
+            await self._terminal.write(content, last)
+        elif self._process is not None and (stdin := self._process.stdin) is not None:
             with contextlib.suppress(OSError):  # it does not read its input
                 stdin.write(content)
                 await stdin.drain()
@@ -135,8 +161,8 @@ class _Running:
                 stdin.close()
         self._link.send("took", id=self.request)
 
-    async def _forward(self, stream: str, source: asyncio.StreamReader | None) -> None:
-        while source is not None and (chunk := await source.read(CHUNK_BYTES)):
+    async def _forward(self, stream: str, source: asyncio.StreamReader | Terminal) -> None:
+        while chunk := await source.read(CHUNK_BYTES):
             self._send(stream, chunk)
 
     def _send(self, stream: str, content: bytes) -> None:

@@ -29,10 +29,11 @@ def serve_file(link: Link, header: Header, payload: bytes) -> None:
             _write(header["path"], header["offset"], payload, header["mode"])
             link.send("ok", id=request)
         elif header["kind"] == "list":
-            entries, more = _list(header["path"], header["after"])
-            link.send("entries", json.dumps(entries).encode(), id=request, more=more)
+            entries, following = _list(header["path"], header["after"])
+            link.send("entries", json.dumps(entries).encode(), id=request, next=following)
         else:
-            link.send("entries", json.dumps([_describe(header["path"])]).encode(), id=request, more=False)
+            described = _describe(header["path"], os.path.basename(header["path"].rstrip("/")) or "root")
+            link.send("entries", json.dumps([described]).encode(), id=request)
     except OSError as error:
         code = errno.errorcode.get(error.errno or 0, "EIO")
         link.send("failed", id=request, error=code, message=(error.strerror or "it failed")[:200])
@@ -49,8 +50,11 @@ def _read(path: str, offset: int, size: int) -> tuple[bytes, int]:
 
 
 def _write(path: str, offset: int, content: bytes, mode: int) -> None:
-    """At offset 0 the file is made or emptied first."""
+    """At offset 0 the file is made or emptied first, and the folders on the way are made."""
     flags = os.O_WRONLY if offset else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    folder = os.path.dirname(path)
+    if folder and not offset:
+        os.makedirs(folder, exist_ok=True)
     descriptor = _open(path, flags, mode)
     try:
         done = 0
@@ -69,23 +73,27 @@ def _open(path: str, flags: int, mode: int = 0o644) -> int:
     return descriptor
 
 
-def _list(path: str, after: str) -> tuple[list[dict[str, Any]], bool]:
-    """One page in order of names. Names that are no UTF-8 are shown with replacement characters."""
-    names = sorted(name for name in os.listdir(path) if name > after)
+def _list(path: str, after: str) -> tuple[list[dict[str, Any]], str]:
+    """One page in order of names, and where the next begins: the last name in hexadecimal, whatever bytes it has.
+
+    Names that are no UTF-8 are shown with replacement characters.
+    """
+    last = os.fsdecode(bytes.fromhex(after))
+    names = sorted(name for name in os.listdir(path) if name > last)
     found = []
     for name in names[:PAGE_ENTRIES]:
         try:
-            found.append(_describe(os.path.join(path, name)))
+            found.append(_describe(os.path.join(path, name), name))
         except FileNotFoundError:
             continue  # gone since
-    return found, len(names) > PAGE_ENTRIES
+    return found, os.fsencode(names[PAGE_ENTRIES - 1]).hex() if len(names) > PAGE_ENTRIES else ""
 
 
-def _describe(path: str) -> dict[str, Any]:
+def _describe(path: str, name: str) -> dict[str, Any]:
     found = os.lstat(path)
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
     return {
-        "name": os.path.basename(path).encode("utf-8", "replace").decode(),
+        "name": name.encode("utf-8", "replace").decode(),
         "kind": kinds.get(stat.S_IFMT(found.st_mode), "other"),
         "size_bytes": found.st_size,
         "mode": stat.S_IMODE(found.st_mode),

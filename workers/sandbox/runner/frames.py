@@ -11,7 +11,7 @@ import json
 import struct
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 1024 * 1024

@@ -26,6 +26,7 @@ from .interrupts import Interrupts
 from .link import Link
 from .seeds import reseed
 from .streams import Streams
+from .watches import Watches
 
 MOST_WAITING = 64
 MOST_ITEMS = 64
@@ -50,6 +51,7 @@ class Service:
         self._interrupts = Interrupts()
         self._cells = Cells(self._display)
         self._commands = Commands(link)
+        self._watches = Watches(link)
         self._code: queue.Queue[Request] = queue.Queue(MOST_WAITING)
         self._files: queue.Queue[Request] = queue.Queue(MOST_WAITING)
         self._request = 0
@@ -94,6 +96,7 @@ class Service:
                         self._code.get_nowait()
                 self._interrupts.request(self._request)
                 self._commands.end_all()
+            self._watches.end_all()
 
     def _dispatch(self, header: Header, payload: bytes) -> bool:
         """Whether the host wants the connection closed."""
@@ -108,6 +111,12 @@ class Service:
             self._commands.feed(header["id"], payload, header["last"])
         elif kind == "signal":
             self._commands.signal(header["id"], header["number"])
+        elif kind == "resize":
+            self._commands.resize(header["id"], header["rows"], header["columns"])
+        elif kind == "watch":
+            self._watches.start(header)
+        elif kind == "unwatch":
+            self._watches.end(header["id"])
         elif kind in ("read", "write", "list", "stat"):
             self._files.put_nowait((header, payload))
         elif kind in ("welcome", "reseed"):
