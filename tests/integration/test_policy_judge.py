@@ -16,6 +16,7 @@ from sandpool.outcome import Verdict
 from tests.support import policy_corpus as corpus
 from workers.sql.judge import Judge, JudgeUnavailable
 from workers.sql.policy import judge, load_policy
+from workers.sql.policy.session import Forward, Refuse, SessionFacts, judge_session
 
 ROOT = Path(__file__).parents[2]
 OPEN = load_policy('tables = "all"')
@@ -49,6 +50,24 @@ async def test_verdicts_are_those_of_the_pure_function() -> None:
     async with Judge() as service:
         answers = await asyncio.gather(*[service.judge(text, "postgres", policy, catalog, "acme") for text in texts])
     assert list(answers) == [judge(text, "postgres", policy, catalog, "acme") for text in texts]
+
+
+async def test_verdicts_on_sessions_are_those_of_the_pure_function_and_kept_apart_from_those_on_jobs() -> None:
+    policy, catalog, facts = corpus.restricted("postgres"), corpus.catalog("postgres"), SessionFacts()
+    texts = ["SELECT 1", "BEGIN", "SET jit = off", "", "RESET ALL; CLOSE ALL", "SELECT * FROM secrets", "COPY x TO 'y'"]
+    async with Judge() as service:
+        assert (await service.judge("SELECT 1", "postgres", policy, catalog, "acme")).allowed
+        answers = [await service.judge_session(text, facts, policy, catalog, "acme") for text in texts]
+        known = [service.cached_session(text, facts, policy, catalog, "acme") for text in texts]
+    assert answers == [judge_session(text, facts, policy, catalog, "acme") for text in texts] == known
+    assert isinstance(answers[0], Forward)
+
+
+async def test_a_sessions_statement_that_costs_too_much_gets_an_sqlstate() -> None:
+    async with Judge(cpu_limit_s=0.001) as service:
+        answer = await service.judge_session(LONG, SessionFacts(), OPEN, None, "t")
+        assert isinstance(answer, Refuse)
+        assert (answer.sqlstate, answer.rule) == ("54001", "statement.too-complex")
 
 
 async def test_a_statement_that_costs_too_much_dies_alone() -> None:

@@ -1,9 +1,9 @@
 """The policy as a service: verdicts from a cache or from a parser process that is killed when a statement costs too
 much.
 
-Used by the scheduler and by `sandpool policy check`. One process, statements pipelined to it; when it dies, the
-statement
-that it was working on is denied and the others go to its successor. It decides nothing itself (policy/verdict.py does).
+Used by the scheduler, the broker and `sandpool policy check`. One process, statements pipelined to it; when it dies,
+the statement that it was working on is denied and the others go to its successor. It decides nothing itself
+(policy/verdict.py and policy/session/decide.py do).
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from workers.sql.parser_frames import HEADER, Answer, AskFrame, CatalogFrame, Po
 from workers.sql.policy.catalog import Catalog
 from workers.sql.policy.document import Dialect, Policy
 from workers.sql.policy.prescan import MAX_BYTES
+from workers.sql.policy.session.sqlstates import sqlstate_of
+from workers.sql.policy.session.verdict import Refuse, SessionFacts, SessionVerdict, Several
 
 _Key = tuple[str, str, str, bool, str, str]
+"""Versions of policy and catalog, dialect of a job or protocol of a session, writes, tenant where it matters, text."""
+_Any = Verdict | SessionVerdict
 
 START_TIMEOUT_S = 60.0
 _MAX_KNOWN = 256
@@ -60,7 +64,8 @@ class _Ask:
     policy: Policy
     catalog: Catalog | None
     tenant: str
-    answer: asyncio.Future[Verdict]
+    facts: SessionFacts | None
+    answer: asyncio.Future[_Any]
     is_retried: bool = False
 
 
@@ -93,9 +98,9 @@ class Judge:
         self._cache_size = cache_size
         self._cache_bytes = cache_bytes
         self._headroom_rows = headroom_rows
-        self._cache: OrderedDict[_Key, Verdict] = OrderedDict()
+        self._cache: OrderedDict[_Key, _Any] = OrderedDict()
         self._cached_bytes = 0
-        self._asked: dict[_Key, asyncio.Future[Verdict]] = {}
+        self._asked: dict[_Key, asyncio.Future[_Any]] = {}
         self._unsent: deque[_Ask] = deque()
         self._sent: deque[_Ask] = deque()
         """Asked of the present process, oldest first: that one it is working on."""
@@ -143,60 +148,55 @@ class Judge:
         self, text: str, dialect: Dialect, policy: Policy, catalog: Catalog | None, tenant: str, *, writes: bool = False
     ) -> Verdict | None:
         """The verdict where it is known already; takes about a microsecond and never waits."""
-        key = (
-            policy.version,
-            catalog.version if catalog else "",
-            dialect,
-            writes,
-            tenant if policy.uses_tenant else "",
-            text,
-        )
-        verdict = self._cache.get(key)
-        if verdict is not None:
-            self._cache.move_to_end(key)
-        return verdict
+        return self._recall(_key(text, dialect, policy, catalog, tenant, writes))  # type: ignore[return-value]
 
     async def judge(
         self, text: str, dialect: Dialect, policy: Policy, catalog: Catalog | None, tenant: str, *, writes: bool = False
     ) -> Verdict:
         """The verdict; denies when the check fails, takes too long or cannot begin in time. Never raises for a
         statement."""
-        key = (
-            policy.version,
-            catalog.version if catalog else "",
-            dialect,
-            writes,
-            tenant if policy.uses_tenant else "",
-            text,
-        )
+        key = _key(text, dialect, policy, catalog, tenant, writes)
+        return self._recall(key) or await self._ask(key, policy, catalog, tenant, None)  # type: ignore[return-value]
+
+    def cached_session(
+        self, text: str, facts: SessionFacts, policy: Policy, catalog: Catalog | None, tenant: str
+    ) -> SessionVerdict | None:
+        """What the broker does with this text where it is known already; never waits."""
+        return self._recall(_key(text, facts.protocol, policy, catalog, tenant, facts.writes))  # type: ignore[return-value]
+
+    async def judge_session(
+        self, text: str, facts: SessionFacts, policy: Policy, catalog: Catalog | None, tenant: str
+    ) -> SessionVerdict:
+        """What the broker does with this text; refuses when the check fails, takes too long or cannot begin in
+        time."""
+        key = _key(text, facts.protocol, policy, catalog, tenant, facts.writes)
+        return self._recall(key) or await self._ask(key, policy, catalog, tenant, facts)  # type: ignore[return-value]
+
+    def _recall(self, key: _Key) -> _Any | None:
         verdict = self._cache.get(key)
         if verdict is not None:
             self._cache.move_to_end(key)
-            return verdict
-        if len(text) > MAX_BYTES:
-            reason = (
-                f"the text has {len(text)} characters; at most {MAX_BYTES} bytes are allowed: pass data as parameters"
-            )
-            return Verdict(allowed=False, rule="text.too-long", reason=reason)
-        for name, said in (("text", text), ("tenant's name", tenant)):
-            try:
-                said.isascii() or said.encode()
-            except UnicodeEncodeError:
-                reason = f"the {name} is not valid Unicode; send UTF-8"
-                return Verdict(allowed=False, rule="text.encoding", reason=reason)
+        return verdict
+
+    async def _ask(
+        self, key: _Key, policy: Policy, catalog: Catalog | None, tenant: str, facts: SessionFacts | None
+    ) -> _Any:
+        refused = _unreadable(key[-1], tenant)
+        if refused is not None:
+            return _fitting(refused, facts)
         known = self._asked.get(key)
         if known is not None:
             return await asyncio.shield(known)
         if self._closed or self._owner is None or self._owner.done():
-            return _FAILED
+            return _fitting(_FAILED, facts)
         try:
             async with asyncio.timeout(self._queue_timeout_s):
                 await self._slots.acquire()
         except TimeoutError:
-            return _OVERLOADED
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+            return _fitting(_OVERLOADED, facts)
+        answer: asyncio.Future[_Any] = asyncio.get_running_loop().create_future()
         self._asked[key] = answer
-        self._unsent.append(_Ask(key, policy, catalog, tenant, answer))
+        self._unsent.append(_Ask(key, policy, catalog, tenant, facts, answer))
         self._wake.set()
         return await asyncio.shield(answer)
 
@@ -281,6 +281,7 @@ class Judge:
         while self._unsent:
             ask = self._unsent.popleft()
             policy, catalog, dialect, writes, _, text = ask.key
+            dialect = "postgres" if ask.facts is not None else dialect
             if policy not in process.known:
                 process.known.add(policy)
                 document = ask.policy.model_dump_json(by_alias=True).encode()
@@ -289,7 +290,7 @@ class Judge:
                 process.known.add(catalog)
                 self._frame(stdin, CatalogFrame(catalog, ask.catalog))
             self._sent.append(ask)
-            asked = AskFrame(0, text, dialect, policy, catalog, ask.tenant, writes, self._headroom_rows)  # type: ignore[arg-type]
+            asked = AskFrame(0, text, dialect, policy, catalog, ask.tenant, writes, self._headroom_rows, ask.facts)  # type: ignore[arg-type]
             self._frame(stdin, asked)
         self._asking.set()
 
@@ -334,15 +335,17 @@ class Judge:
             while queue:
                 self._settle(queue.popleft(), _FAILED, keep=False)
 
-    def _settle(self, ask: _Ask, verdict: Verdict, *, keep: bool) -> None:
+    def _settle(self, ask: _Ask, verdict: _Any, *, keep: bool) -> None:
         self._slots.release()
         self._asked.pop(ask.key, None)
+        if isinstance(verdict, Verdict):
+            verdict = _fitting(verdict, ask.facts)
         if not ask.answer.done():
             ask.answer.set_result(verdict)
-        if keep and verdict.rule != "check.failed":
+        if keep and (not isinstance(verdict, Verdict | Refuse) or verdict.rule != "check.failed"):
             self._remember(ask.key, verdict)
 
-    def _remember(self, key: _Key, verdict: Verdict) -> None:
+    def _remember(self, key: _Key, verdict: _Any) -> None:
         self._cache[key] = verdict
         self._cached_bytes += _weight(key, verdict)
         while len(self._cache) > self._cache_size or self._cached_bytes > self._cache_bytes:
@@ -350,8 +353,41 @@ class Judge:
             self._cached_bytes -= _weight(old_key, old)
 
 
-def _weight(key: _Key, verdict: Verdict) -> int:
-    return len(key[-1]) + len(verdict.sql) + 500
+def _key(text: str, mode: str, policy: Policy, catalog: Catalog | None, tenant: str, writes: bool) -> _Key:
+    return (
+        policy.version,
+        catalog.version if catalog else "",
+        mode,
+        writes,
+        tenant if policy.uses_tenant else "",
+        text,
+    )
+
+
+def _unreadable(text: str, tenant: str) -> Verdict | None:
+    """A denial of what no frame could carry."""
+    if len(text) > MAX_BYTES:
+        reason = f"the text has {len(text)} characters; at most {MAX_BYTES} bytes are allowed: pass data as parameters"
+        return Verdict(allowed=False, rule="text.too-long", reason=reason)
+    for name, said in (("text", text), ("tenant's name", tenant)):
+        try:
+            said.isascii() or said.encode()
+        except UnicodeEncodeError:
+            reason = f"the {name} is not valid Unicode; send UTF-8"
+            return Verdict(allowed=False, rule="text.encoding", reason=reason)
+    return None
+
+
+def _fitting(denial: Verdict, facts: SessionFacts | None) -> _Any:
+    """A denial as the asker expects it: jobs get a verdict, sessions an error."""
+    if facts is None or denial.allowed:
+        return denial
+    return Refuse(sqlstate_of(denial.rule), denial.rule, denial.reason)
+
+
+def _weight(key: _Key, verdict: _Any) -> int:
+    parts = verdict.parts if isinstance(verdict, Several) else (verdict,)
+    return len(key[-1]) + sum(len(getattr(part, "sql", "")) for part in parts) + 500
 
 
 async def _end(handle: asyncio.subprocess.Process, *, grace_s: float = 0.0) -> None:

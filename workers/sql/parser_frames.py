@@ -9,6 +9,7 @@ import msgspec
 from sandpool.outcome import Verdict
 from workers.sql.policy.catalog import Catalog
 from workers.sql.policy.document import Dialect
+from workers.sql.policy.session.verdict import SessionFacts, SessionVerdict
 
 HEADER = struct.Struct("!I")
 """Length of the frame that follows, in bytes."""
@@ -40,6 +41,8 @@ class AskFrame(msgspec.Struct, frozen=True, tag="ask", array_like=True):
     tenant: str
     writes: bool
     headroom_rows: int
+    facts: SessionFacts | None = None
+    """Set: the statement comes from a session of the broker."""
 
 
 class ReadyFrame(msgspec.Struct, frozen=True, tag="ready", array_like=True):
@@ -53,5 +56,12 @@ class VerdictFrame(msgspec.Struct, frozen=True, tag="verdict", array_like=True):
     verdict: Verdict
 
 
+class SessionFrame(msgspec.Struct, frozen=True, tag="session", array_like=True):
+    """The answer to an ask with session facts."""
+
+    number: int
+    verdict: SessionVerdict
+
+
 Frame = PolicyFrame | CatalogFrame | AskFrame
-Answer = ReadyFrame | VerdictFrame
+Answer = ReadyFrame | VerdictFrame | SessionFrame

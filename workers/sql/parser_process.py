@@ -18,8 +18,18 @@ import threading
 
 import msgspec
 
-from workers.sql.parser_frames import HEADER, AskFrame, CatalogFrame, Frame, PolicyFrame, ReadyFrame, VerdictFrame
+from workers.sql.parser_frames import (
+    HEADER,
+    AskFrame,
+    CatalogFrame,
+    Frame,
+    PolicyFrame,
+    ReadyFrame,
+    SessionFrame,
+    VerdictFrame,
+)
 from workers.sql.policy import Catalog, Policy, judge
+from workers.sql.policy.session import judge_session
 
 MEMORY_LIMIT_BYTES = 4 << 30
 """Address space, not resident memory: the big stack and DuckDB's reservations count."""
@@ -63,23 +73,27 @@ class _Server:
             return self._framed(self._answer(frame))
         return b""
 
-    def _answer(self, ask: AskFrame) -> VerdictFrame:
+    def _answer(self, ask: AskFrame) -> VerdictFrame | SessionFrame:
+        policy = self._policies[ask.policy]
+        catalog = self._catalogs[ask.catalog] if ask.catalog else None
         signal.setitimer(signal.ITIMER_PROF, self._cpu_limit_s)
         try:
+            if ask.facts is not None:
+                return SessionFrame(ask.number, judge_session(ask.text, ask.facts, policy, catalog, ask.tenant))
             verdict = judge(
                 ask.text,
                 ask.dialect,
-                self._policies[ask.policy],
-                self._catalogs[ask.catalog] if ask.catalog else None,
+                policy,
+                catalog,
                 ask.tenant,
                 writes=ask.writes,
                 headroom_rows=ask.headroom_rows,
             )
+            return VerdictFrame(ask.number, verdict)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        return VerdictFrame(ask.number, verdict)
 
-    def _framed(self, frame: ReadyFrame | VerdictFrame) -> bytes:
+    def _framed(self, frame: ReadyFrame | VerdictFrame | SessionFrame) -> bytes:
         body = self._encoder.encode(frame)
         return HEADER.pack(len(body)) + body
 

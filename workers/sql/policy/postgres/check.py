@@ -6,11 +6,13 @@ Called by verdict.py through `check`. Pure: no I/O, no state but the rulebook's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workers.sql.policy.postgres.audit import audit
 from workers.sql.policy.postgres.grammar import parse, print_tree
 from workers.sql.policy.postgres.query import read_query
 from workers.sql.policy.postgres.restrict import apply_restrictions, cap_rows
-from workers.sql.policy.postgres.walk import Walk, kind_of
+from workers.sql.policy.postgres.walk import Node, Walk, kind_of
 from workers.sql.policy.postgres.writes import WRITES, read_write
 from workers.sql.policy.rules import deny
 from workers.sql.policy.tables import Rulebook
@@ -23,9 +25,22 @@ def check(text: str, book: Rulebook, tenant: str, *, writes: bool, max_rows: int
         deny("statement.empty", "there is no statement; send one")
     if len(statements) > 1:
         deny("statement.multiple", f"there are {len(statements)} statements; send them one by one")
-    statement = statements[0]
-    kind = kind_of(statement)
     walk = Walk(book, tenant, writes, read_query, read_write)
+    printed = check_query(statements[0], walk, max_rows)
+    return printed, walk.write_kind or "select"
+
+
+def check_query(
+    statement: Node,
+    walk: Walk,
+    max_rows: int | None,
+    *,
+    wrap: Callable[[Node], Node] = lambda tree: tree,
+    unwrap: Callable[[Node], Node] = lambda tree: tree,
+) -> str:
+    """The text to run for one parsed query or write; `wrap` puts the checked tree into the statement around it and
+    `unwrap` takes it out again. Raises Denied."""
+    kind = kind_of(statement)
     if kind == "SelectStmt":
         read_query(walk, statement, None, {})
     elif kind in WRITES:
@@ -39,9 +54,10 @@ def check(text: str, book: Rulebook, tenant: str, *, writes: bool, max_rows: int
     apply_restrictions(walk, statement)
     if max_rows is not None:
         statement = cap_rows(statement, max_rows)
-    printed = print_tree(statement)
+    whole = wrap(statement)
+    printed = print_tree(whole)
     again = parse(printed)
-    if again != [statement]:
+    if again != [whole]:
         deny("print.fidelity", "the statement cannot be printed again without changing it; rephrase it in plainer SQL")
-    audit(again[0], walk)
-    return printed, walk.write_kind or "select"
+    audit(unwrap(again[0]), walk)
+    return printed

@@ -28,7 +28,7 @@ def read_write(walk: Walk, node: Node, outer: Scope | None, ctes: Ctes) -> Colum
     walk.write_kind = walk.write_kind or WRITES[kind]
     if "withClause" in message:
         ctes = read_with(walk, message["withClause"], outer, ctes)
-    target = _target(walk, message["relation"], WRITES[kind])
+    target = read_target(walk, message["relation"], WRITES[kind])
     if kind == "InsertStmt":
         _insert(walk, message, target, outer, ctes)
         scope = Scope(outer, [target], ctes)
@@ -39,7 +39,8 @@ def read_write(walk: Walk, node: Node, outer: Scope | None, ctes: Ctes) -> Colum
     return _returning(walk, message, target, scope)
 
 
-def _target(walk: Walk, relation: Node, kind: str) -> Source:
+def read_target(walk: Walk, relation: Node, kind: str) -> Source:
+    """The table that a write of this kind changes. Raises Denied."""
     check_keys("target", relation, frozenset({"schemaname", "relname", "inh", "relpersistence", "alias"}))
     rule = walk.book.find(relation.get("schemaname", ""), relation["relname"])
     if kind not in rule.kinds:
@@ -63,7 +64,8 @@ def _demand(target: Source, kind: str) -> None:
         deny("write.not-allowed", f"the {kind.upper()} part of this statement is not allowed on {shown(target.name)!r}")
 
 
-def _settable(target: Source, column: str) -> None:
+def settable(target: Source, column: str) -> None:
+    """Raises Denied for a column that writes may not set."""
     if column in target.denied:
         deny_column(target, column)
     if target.columns is not None and column not in target.columns:
@@ -109,7 +111,7 @@ def _change(walk: Walk, kind: str, message: Node, target: Source, outer: Scope |
 
 def _assignment(walk: Walk, item: Node, target: Source, scope: Scope) -> None:
     check_keys("SET", item, frozenset({"name", "indirection", "val"}))
-    _settable(target, item["name"])
+    settable(target, item["name"])
     if item["name"] in _filter_columns(walk, target):
         deny(
             "write.filtered",
@@ -181,7 +183,7 @@ def _insert(walk: Walk, message: Node, target: Source, outer: Scope | None, ctes
         for item in message["cols"]:
             if "indirection" in item["ResTarget"]:
                 deny("expression.attribute", "INSERT into a part of a column is not allowed; insert the whole column")
-            _settable(target, item["ResTarget"]["name"])
+            settable(target, item["ResTarget"]["name"])
             names.append(item["ResTarget"]["name"])
     elif target.rule is not None and target.rule.hides:
         deny(
@@ -262,7 +264,7 @@ def _on_conflict(walk: Walk, clause: Node, target: Source, outer: Scope | None, 
         element = item["IndexElem"]
         check_keys("ON CONFLICT", element, frozenset({"name", "expr", "ordering", "nulls_ordering", "collation"}))
         if "name" in element:
-            _settable(target, element["name"])
+            settable(target, element["name"])
         else:
             visit(walk, element["expr"], own)
     if "whereClause" in infer:
@@ -313,7 +315,7 @@ def _merge(walk: Walk, message: Node, target: Source, outer: Scope | None, ctes:
             if "targetList" not in clause and target.rule is not None and target.rule.hides:
                 deny("column.denied", f"some columns of {shown(target.name)!r} may not be written; list the columns")
             for item in clause.get("targetList", ()):
-                _settable(target, item["ResTarget"]["name"])
+                settable(target, item["ResTarget"]["name"])
             visit_all(walk, clause.get("values", []), scope)
         else:
             for item in clause.get("targetList", ()):
