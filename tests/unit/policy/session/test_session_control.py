@@ -203,7 +203,7 @@ def test_the_reset_string_of_asyncpg_is_done_in_order() -> None:
         (
             "COPY orders (id) TO STDOUT (FORMAT binary)",
             "copy-out",
-            "COPY (SELECT id FROM (SELECT * FROM public.orders WHERE orders.tenant = 'acme') orders LIMIT 500) TO STDOUT",
+            "COPY (SELECT id FROM (SELECT * FROM public.orders WHERE orders.tenant = 'acme') orders LIMIT 500)",
         ),
         ("COPY products TO STDOUT CSV HEADER", "copy-out", "COPY (SELECT * FROM public.products LIMIT 500) TO STDOUT"),
         (
