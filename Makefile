@@ -37,7 +37,8 @@ unit: | $(PY)
 test: | $(PY) ## everything, against real servers that it starts itself; a server that is missing fails
 	@$(BIN)/sandpool image build base
 	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(JOBS) --dist worksteal
-	@$(PY) -m pytest tests/integration tests/e2e
+	@$(PY) -m pytest tests/integration -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest tests/e2e
 
 bench: | $(PY) ## every claim of docs/specification.md beside its peer, in one run
 	@$(PY) -m benchmarks $(ARGS)

@@ -26,7 +26,7 @@ _RUN = """if True:
     volume = open_volume(VolumeSpec(name="results", url=sys.argv[1]))
     noise = random.Random(7)
     batch = pa.RecordBatch.from_arrays([pa.array([noise.randbytes(64) for _ in range(16_384)])], names=["noise"])
-    writer = ResultWriter(volume, "acme", "job", "1-a", batch.schema, (), part_bytes=100_000_000)
+    writer = ResultWriter(volume, "acme", "job", "1-a", batch.schema, (), part_bytes=40_000_000)
     reset_peak()
     for _ in range(int(sys.argv[2])):
         writer.write(batch)
