@@ -109,6 +109,13 @@ class ImageStore:
             (built for built in entries if built), key=lambda built: (built.name, -built.built_at.timestamp())
         )
 
+    def refs(self) -> list[str]:
+        """What can be started: every plain name that means an image, and every `name@digest`."""
+        everything = self.list_all()
+        digests = {built.digest for built in everything}
+        names = {built.name for built in everything if self.current(built.name) in digests}
+        return sorted(names) + [f"{built.name}@{built.digest}" for built in everything]
+
     def current(self, name: str) -> str | None:
         """The digest that the plain name means."""
         try:

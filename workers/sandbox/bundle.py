@@ -102,13 +102,18 @@ def check_sandbox_id(sandbox_id: str) -> None:
         raise SpecInvalid("id", "1 to 63 of a-z 0-9 -, starting with a letter or digit")
 
 
+def check_limits(image: Image, limits: Limits) -> None:
+    """Raises SpecInvalid, naming the first limit that is above what the image may ask for."""
+    if not limits.within(image.ceiling):
+        over = [name for name, value in limits.as_dict().items() if value > getattr(image.ceiling, name)]
+        raise SpecInvalid(f"limits.{over[0]}", f"image {image.name} allows at most {getattr(image.ceiling, over[0]):g}")
+
+
 def build_spec(
     image: Image, limits: Limits, command: Command, mounts: Iterable[Bind], cgroup: CgroupPlace
 ) -> dict[str, Any]:
     """The whole config.json of one sandbox. Raises SpecInvalid when the image does not allow these limits."""
-    if not limits.within(image.ceiling):
-        over = [name for name, value in limits.as_dict().items() if value > getattr(image.ceiling, name)]
-        raise SpecInvalid(f"limits.{over[0]}", f"image {image.name} allows at most {getattr(image.ceiling, over[0]):g}")
+    check_limits(image, limits)
     binds = list(mounts)
     targets = [bind.target for bind in binds]
     if len(set(targets)) != len(targets):
@@ -127,6 +132,11 @@ def build_spec(
             "readonlyPaths": list(READONLY_PATHS),
         },
     }
+
+
+def cpu_time(limits: Limits) -> tuple[int, int]:
+    """Quota in each period of CPU_PERIOD_US, and shares where there is not enough for all."""
+    return max(1000, int(limits.cpus * CPU_PERIOD_US)), max(2, int(limits.cpus * 1024))
 
 
 def build_process(image: Image, limits: Limits, command: Command) -> dict[str, Any]:
@@ -196,15 +206,12 @@ def _bind_mount(bind: Bind) -> dict[str, Any]:
 
 def _resources(limits: Limits, cgroup: CgroupPlace) -> dict[str, Any]:
     memory: dict[str, int] = {"limit": limits.memory_bytes}
+    quota_us, shares = cpu_time(limits)
     if cgroup.swap:
         memory["swap"] = limits.memory_bytes  # memory and swap together: no swap at all
     return {
         "memory": memory,
-        "cpu": {
-            "period": CPU_PERIOD_US,
-            "quota": max(1000, int(limits.cpus * CPU_PERIOD_US)),
-            "shares": max(2, int(limits.cpus * 1024)),
-        },
+        "cpu": {"period": CPU_PERIOD_US, "quota": quota_us, "shares": shares},
         "pids": {"limit": limits.host_threads},
         "devices": [{"allow": False, "access": "rwm"}],
     }

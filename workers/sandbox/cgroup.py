@@ -1,6 +1,6 @@
 """The kernel's account of each sandbox: what it used, whether it was killed for memory, and what of it is still there.
 
-Used by `sandboxes`. runsc makes a sandbox's cgroup from the spec and removes it; this file reads it before that, kills
+Used by `sandboxes`. runsc makes a sandbox's cgroup from the spec; this file reads it, changes its limits, kills
 what is in it when runsc cannot, and removes what an earlier host left. Knows cgroup v1 (a hierarchy per controller)
 and v2. Reads and writes only below its own parent group; the files are in memory, so every call takes microseconds.
 """
@@ -8,6 +8,7 @@ and v2. Reads and writes only below its own parent group; the files are in memor
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from workers.sandbox.bundle import CgroupPlace, check_sandbox_id
+from workers.sandbox.bundle import CPU_PERIOD_US, CgroupPlace, check_sandbox_id, cpu_time
 from workers.sandbox.errors import NotPermitted
+from workers.sandbox.limits import Limits
 
 ROOT = Path("/sys/fs/cgroup")
 EMPTY_TIMEOUT_S = 2.0
@@ -97,6 +99,33 @@ class Cgroups:
             oom_kills=_keyed(memory / "memory.oom_control", "oom_kill"),
         )
 
+    def set_limits(self, sandbox_id: str, limits: Limits) -> None:
+        """Other limits than those it was started with: memory, CPU time, host processes.
+
+        OSError when it uses more memory than that already.
+        """
+        quota_us, shares = cpu_time(limits)
+        if self.version == 2:
+            folder = self._group("", sandbox_id)
+            used = _number(folder / "memory.current")
+            if used > limits.memory_bytes:  # the kernel would take the limit, and kill
+                raise OSError(errno.EBUSY, "it uses more memory than that")
+            _write(folder / "memory.max", limits.memory_bytes)
+            _write(folder / "cpu.max", f"{quota_us} {CPU_PERIOD_US}")
+            _write(folder / "cpu.weight", 1 + (shares - 2) * 9999 // 262142)  # as runsc itself converts them
+            _write(folder / "pids.max", limits.host_threads)
+            return
+        memory = self._group("memory", sandbox_id)
+        names = ["memory.limit_in_bytes", *(["memory.memsw.limit_in_bytes"] if self.limits_swap else [])]
+        if limits.memory_bytes > _number(memory / names[0]):
+            names.reverse()  # memory alone is never allowed more than memory and swap together
+        for name in names:
+            _write(memory / name, limits.memory_bytes)
+        cpu = self._group("cpu", sandbox_id)
+        _write(cpu / "cpu.cfs_quota_us", quota_us)
+        _write(cpu / "cpu.shares", shares)
+        _write(self._group("pids", sandbox_id) / "pids.max", limits.host_threads)
+
     def pids(self, sandbox_id: str) -> list[int]:
         """Host processes of the sandbox: sentry, gofer and stubs."""
         folder = self._group("" if self.version == 2 else "pids", sandbox_id)
@@ -158,6 +187,10 @@ class Cgroups:
         """`path` in every hierarchy where it is there."""
         bases = [self._root] if self.version == 2 else [base for base in self._root.iterdir() if not base.is_symlink()]
         return (base / path for base in bases if (base / path).is_dir())
+
+
+def _write(file: Path, value: int | str) -> None:
+    file.write_text(str(value))
 
 
 def _text(file: Path) -> str:

@@ -6,7 +6,10 @@
     │   ├── RunscUnsuitable                runsc is too old, or answers something else than its version
     │   └── NotPermitted                   not root, or the cgroups cannot be written
     ├── SpecInvalid                        a limit, mount, command or name that no sandbox can have
-    ├── UnknownSandbox                     no sandbox of this id (any more)
+    ├── HostFull                  (retry)  no room on this host now; another one may have some
+    ├── HostClosed                (retry)  this host is draining, closed, or not open yet
+    ├── UnknownSandbox                     no sandbox of this id (any more), or not this tenant's
+    ├── NotInThisState                     the sandbox is paused, being saved, ...: the message says what it allows
     ├── SandboxEnded                       it ended while a command ran in it; its usage says whether for memory
     ├── RunscFailed               (retry)  runsc ended with an error; `detail` is what it said
     ├── RunscHung                 (retry)  runsc did not end within its deadline and was killed
@@ -66,8 +69,22 @@ class SpecInvalid(SandboxError):
         self.field = field
 
 
+class HostFull(SandboxError):
+    code = "host.full"
+    retry = True
+
+
+class HostClosed(SandboxError):
+    code = "host.closed"
+    retry = True
+
+
 class UnknownSandbox(SandboxError):
     code = "sandbox.unknown"
+
+
+class NotInThisState(SandboxError):
+    code = "sandbox.state"
 
 
 class SandboxEnded(SandboxError):

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,11 @@ class Ended:
     def out_of_memory(self) -> bool:
         return self.usage.oom_kills > 0
 
+    @property
+    def lost(self) -> bool:
+        """Ended from outside, not by what ran in it: nothing inside can kill the sandbox's own process."""
+        return not self.out_of_memory and self.code in (None, -signal.SIGKILL)
+
 
 class Sandboxes:
     def __init__(self, folder: Path, *, name: str = "local", spec: RunscSpec | None = None) -> None:
@@ -113,6 +119,11 @@ class Sandboxes:
 
     def ids(self) -> set[str]:
         return set(self._alive)
+
+    def folder_of(self, sandbox_id: str) -> Path:
+        """Its own folder, removed with it. Folders that only it has mounted belong below."""
+        check_sandbox_id(sandbox_id)
+        return self._run / sandbox_id
 
     async def create(
         self,
@@ -284,7 +295,9 @@ class Sandboxes:
         check_sandbox_id(sandbox_id)
         if sandbox_id in self._alive:
             raise SpecInvalid("id", f"there is a sandbox {sandbox_id} already")
-        return Sandbox(id=sandbox_id, image=image, limits=limits, mounts=tuple(mounts), folder=self._run / sandbox_id)
+        return Sandbox(
+            id=sandbox_id, image=image, limits=limits, mounts=tuple(mounts), folder=self.folder_of(sandbox_id)
+        )
 
     def _find(self, sandbox_id: str) -> Sandbox:
         if sandbox_id not in self._alive:
@@ -302,7 +315,7 @@ class Sandboxes:
             yield
         except BaseException as error:
             with contextlib.suppress(SandboxError):  # the first error is the one to tell
-                await _to_its_end(self.destroy(sandbox.id))
+                await to_its_end(self.destroy(sandbox.id))
             if isinstance(error, OSError):  # no room for its folder, for example
                 raise RunscFailed("prepare", 0, str(error)) from error
             raise
@@ -334,7 +347,7 @@ class Sandboxes:
         return lock
 
 
-async def _to_its_end(cleaning: Coroutine[Any, Any, Ended]) -> None:
+async def to_its_end(cleaning: Coroutine[Any, Any, object]) -> None:
     """Whoever is cancelled once more while cleaning up still cleans up: every step of it has its deadline."""
     task = asyncio.ensure_future(cleaning)
     while not task.done():
@@ -350,7 +363,7 @@ def _launch(sandbox: Sandbox, stdio: Stdio) -> Launch:
 
 
 def _write_bundle(folder: Path, spec: dict[str, Any]) -> None:
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)  # its owner may have put there what it mounts
     (folder / "config.json").write_text(json.dumps(spec))
 
 

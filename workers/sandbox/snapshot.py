@@ -137,12 +137,14 @@ class SnapshotShelf:
             )
         return Snapshot(name=name, folder=folder, meta=meta)
 
-    def names(self) -> list[str]:
+    def names(self, *, newest_first: bool = False) -> list[str]:
         if not self._folder.is_dir():
             return []
-        return sorted(
-            entry.name for entry in self._folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        found = [entry for entry in self._folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        if newest_first:
+            found.sort(key=lambda entry: -entry.stat().st_mtime)
+            return [entry.name for entry in found]
+        return sorted(entry.name for entry in found)
 
     def delete(self, name: str) -> bool:
         """Whether it was there. Sandboxes restored from it go on."""
