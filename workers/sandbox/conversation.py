@@ -84,6 +84,10 @@ class Conversation:
     def busy(self) -> bool:
         return bool(self._pending)
 
+    def set_limits(self, limits: SessionLimits) -> None:
+        """Hold the sandbox to these from the next request on."""
+        self._limits = limits
+
     async def release(self) -> None:
         """The runner closes its connection, so that a checkpoint is possible; it comes back to the next listener.
 

@@ -30,10 +30,6 @@ class Session(Transfers):
     """The code that runs, and its number."""
     _code_id = 0
 
-    def set_limits(self, limits: SessionLimits) -> None:
-        """Hold the sandbox to these from the next request on."""
-        self._limits = limits
-
     async def run_code(
         self,
         code: str,
