@@ -23,7 +23,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("workers/sql/*",),
     "sqlglot": (),  # benchmarks only: the policy reads SQL with each engine's own grammar
     "postgast": ("workers/sql/policy/*",),
-    "duckdb": ("workers/sql/policy/*", "cluster/demo*", "cluster/demo/*"),
+    "duckdb": ("workers/sql/policy/*", "workers/sandbox/jobs/inside/*", "cluster/demo*", "cluster/demo/*"),
     "pynvml": ("workers/gpu/inventory.py",),
     "obstore": ("workers/volumes/*", "sdk/python/src/sandpool/result*", "sdk/python/src/sandpool/objects.py"),
     "subprocess": ("workers/sandbox/runsc.py", "workers/images/build.py", "cluster/local/*", "cluster/cli/findings.py"),

@@ -56,6 +56,28 @@ class VolumeSuite:
         assert volume.get("t/j/manifest.json") is None
         assert volume.get("nobody/was/here/ever") is None
 
+    @pytest.mark.parametrize("size", [0, 1, 3 * MIB + 7, 17 * MIB])
+    def test_an_object_is_fetched_piece_by_piece(self, volume: Volume, size: int) -> None:
+        data = bytes(range(256)) * (size // 256 + 1)
+        assert volume.create("t/large", data[:size])
+        pieces: list[bytes] = []
+        assert volume.fetch("t/large", pieces.append) == size
+        assert b"".join(pieces) == data[:size]
+        assert max(map(len, pieces), default=0) <= 8 * MIB
+
+    def test_fetching_what_is_not_there_writes_nothing(self, volume: Volume) -> None:
+        assert volume.fetch("t/nothing", pytest.fail) is None
+        with pytest.raises(UnsafeName):
+            volume.fetch("../etc/passwd", pytest.fail)
+
+    def test_what_the_receiver_raises_ends_a_fetch(self, volume: Volume) -> None:
+        def refuse(piece: bytes) -> None:
+            raise OverflowError(len(piece))
+
+        assert volume.create("t/refused", b"data")
+        with pytest.raises(OverflowError):
+            volume.fetch("t/refused", refuse)
+
     def test_a_second_create_changes_nothing_and_says_so(self, volume: Volume) -> None:
         assert volume.create("t/once", b"first")
         assert not volume.create("t/once", b"second")

@@ -2,6 +2,9 @@
 
     <tenant>/<job_id>/manifest.json                           the record: the job's single outcome
     <tenant>/<job_id>/<attempt_id>/part-00000.parquet         the data of one attempt
+    <tenant>/<job_id>/<attempt_id>/out/<path>                 an output file of its code
+    <tenant>/<job_id>/<attempt_id>/display/1-0.png            what its code displayed
+    <tenant>/<job_id>/<attempt_id>/text/stdout                what its code printed, where it is long
 
 The tenant comes first because a tenant chooses its own job ids: no id may reach another tenant's record. Called by
 everything that reads or writes a volume; never touches one.
@@ -15,13 +18,18 @@ be encoded (empty, over 255 bytes, a lone surrogate) is refused with UnsafeName,
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal, get_args
 
 from workers.errors import VolumeError
 
 RECORD_NAME = "manifest.json"
+Folder = Literal["out", "display", "text"]
+FOLDERS: tuple[Folder, ...] = get_args(Folder)
+"""Below an attempt: where what its code left lies."""
 MAX_KEY_BYTES = 1024
 """S3's limit, the lowest of all stores."""
 MAX_SEGMENT_BYTES = 255
@@ -42,13 +50,12 @@ class UnsafeName(VolumeError):
 
 
 @dataclass(frozen=True, slots=True)
-class PartName:
-    """What the key of a data file says."""
+class DataName:
+    """Whose an object is that holds data of an attempt."""
 
     tenant: str
     job_id: str
     attempt_id: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,26 @@ def part_key(tenant: str, job_id: str, attempt_id: str, number: int) -> str:
     return f"{encode_tenant(tenant)}/{_checked_id(job_id, 'job id')}/{attempt}/part-{number:05d}.parquet"
 
 
+def output_key(tenant: str, job_id: str, attempt_id: str, folder: Folder, path: str) -> str:
+    """Key of a file that code left, `path` being its name inside. Whatever the name is, there is a key for it: one that
+    is too long becomes its SHA-256."""
+    prefix = f"{job_prefix(tenant, job_id)}{_checked_id(attempt_id, 'attempt id')}/{folder}/"
+    name = "/".join(_encode_segment(segment) for segment in path.split("/") if segment)
+    fits = len(prefix) + len(name) <= MAX_KEY_BYTES and max(map(len, name.split("/"))) <= MAX_SEGMENT_BYTES
+    return prefix + (name if name and fits else f"sha256-{hashlib.sha256(_bytes_of(path)).hexdigest()}")
+
+
+def parse_data_key(key: str) -> DataName | None:
+    """What the key of a data file or output of an attempt says; None for every other key."""
+    segments = key.split("/")
+    if len(segments) < 4 or not _ID.fullmatch(segments[1]) or not _ID.fullmatch(segments[2]):
+        return None
+    is_part = len(segments) == 4 and bool(_PART.fullmatch(segments[3]))
+    is_output = len(segments) > 4 and segments[3] in FOLDERS
+    tenant = decode_tenant(segments[0])
+    return DataName(tenant, segments[1], segments[2]) if tenant is not None and (is_part or is_output) else None
+
+
 def parse_record_key(key: str) -> RecordName | None:
     """Inverse of record_key; None for every other key."""
     segments = key.split("/")
@@ -89,16 +116,6 @@ def parse_record_key(key: str) -> RecordName | None:
         return None
     tenant = decode_tenant(segments[0])
     return None if tenant is None else RecordName(tenant, segments[1])
-
-
-def parse_part_key(key: str) -> PartName | None:
-    """Inverse of part_key; None for every other key."""
-    segments = key.split("/")
-    if len(segments) != 4 or not _ID.fullmatch(segments[1]) or not _ID.fullmatch(segments[2]):
-        return None
-    number = _PART.fullmatch(segments[3])
-    tenant = decode_tenant(segments[0])
-    return None if number is None or tenant is None else PartName(tenant, segments[1], segments[2], int(number[1]))
 
 
 def encode_tenant(tenant: str) -> str:
@@ -114,6 +131,14 @@ def encode_tenant(tenant: str) -> str:
         hint = f"name the AMQP user with 1 to {MAX_SEGMENT_BYTES} of A-Z a-z 0-9 _ . -"
         raise UnsafeName(f"a tenant name of {len(encoded)} bytes after encoding", hint=hint)
     return encoded
+
+
+def _encode_segment(name: str) -> str:
+    return _UNSAFE_BYTE.sub(lambda match: b"!%02X" % match[0][0], _bytes_of(name)).decode("ascii")
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def decode_tenant(segment: str) -> str | None:

@@ -24,7 +24,7 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from workers.errors import ConfigurationError, VolumeCorrupt
@@ -34,6 +34,7 @@ from workers.volumes.objects import ObjectMeta
 from workers.volumes.translation import from_os_error
 from workers.volumes.tree import descend, open_root, walk
 
+PIECE_BYTES = 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -68,15 +69,8 @@ class LocalVolume:
         return await asyncio.to_thread(self.create, key, data) if self._fsync else self.create(key, data)
 
     def get(self, key: str, *, limit_bytes: int | None = None) -> bytes | None:
-        *folders, leaf = check_key(key).split("/")
         try:
-            try:
-                folder = descend(open_root(self.name, self._root), folders)
-                try:
-                    fd = os.open(leaf, _READ, dir_fd=folder)
-                finally:
-                    os.close(folder)
-            except FileNotFoundError:
+            if (fd := self._open(key)) is None:
                 return None
             try:
                 return self._read(fd, limit_bytes)
@@ -84,6 +78,22 @@ class LocalVolume:
                 os.close(fd)
         except OSError as error:
             raise from_os_error(self.name, error) from error
+
+    def fetch(self, key: str, write: Callable[[bytes], object]) -> int | None:
+        done = 0
+        try:
+            if (fd := self._open(key)) is None:
+                return None
+        except OSError as error:
+            raise from_os_error(self.name, error) from error
+        try:
+            self._check(fd, None)
+            while piece := self._piece(fd):
+                write(piece)
+                done += len(piece)
+        finally:
+            os.close(fd)
+        return done
 
     async def aget(self, key: str, *, limit_bytes: int | None = None) -> bytes | None:
         if self._fsync:
@@ -127,12 +137,33 @@ class LocalVolume:
         except OSError as error:
             raise from_os_error(self.name, error) from error
 
-    def _read(self, fd: int, limit_bytes: int | None) -> bytes:
+    def _open(self, key: str) -> int | None:
+        *folders, leaf = check_key(key).split("/")
+        try:
+            folder = descend(open_root(self.name, self._root), folders)
+            try:
+                return os.open(leaf, _READ, dir_fd=folder)
+            finally:
+                os.close(folder)
+        except FileNotFoundError:
+            return None
+
+    def _check(self, fd: int, limit_bytes: int | None) -> os.stat_result:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise VolumeCorrupt(f"volume {self.name}: an object is not a regular file")
         if limit_bytes is not None and facts.st_size > limit_bytes:
             raise VolumeCorrupt(f"volume {self.name}: an object of {facts.st_size} bytes; at most {limit_bytes}")
+        return facts
+
+    def _piece(self, fd: int) -> bytes:
+        try:
+            return os.read(fd, PIECE_BYTES)
+        except OSError as error:
+            raise from_os_error(self.name, error) from error
+
+    def _read(self, fd: int, limit_bytes: int | None) -> bytes:
+        facts = self._check(fd, limit_bytes)
         data = os.read(fd, facts.st_size)
         if len(data) < facts.st_size:
             # One read gives at most 2 GiB. Published files never change, so all of st_size is there.

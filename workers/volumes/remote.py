@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -144,6 +144,20 @@ class RemoteVolume:
             return None
         except OBSTORE_ERRORS as error:
             raise from_obstore_error(self.name, error) from error
+
+    def fetch(self, key: str, write: Callable[[bytes], object]) -> int | None:
+        try:
+            size = obstore.head(self._store, check_key(key))["size"]
+            # Ranges, so that the deadline of a request is about one of them and not about the whole object.
+            for start in range(0, size, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, size - start)
+                write(obstore.get_range(self._store, key, start=start, length=length).to_bytes())
+        except FileNotFoundError as error:
+            self._check_bucket(error)
+            return None
+        except OBSTORE_ERRORS as error:
+            raise from_obstore_error(self.name, error) from error
+        return size
 
     def delete(self, keys: Iterable[str]) -> None:
         rest = map(check_key, keys)

@@ -12,7 +12,7 @@ Errors: VolumeUnavailable, VolumeFull, VolumeCorrupt, keys.UnsafeName; Configura
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -50,6 +50,12 @@ class Volume(Protocol):
 
     def get(self, key: str, *, limit_bytes: int | None = None) -> bytes | None:
         """The object; None when there is none. Raises VolumeCorrupt above `limit_bytes`."""
+
+    def fetch(self, key: str, write: Callable[[bytes], object]) -> int | None:
+        """Hand the object to `write` piece by piece; its size, or None when there is none. What `write` raises ends it.
+
+        For objects too large to hold in memory. Blocking.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove these; the missing are ignored."""

@@ -4,9 +4,9 @@
 number of objects and says where the next pass goes on; the scheduler runs it now and then in a thread.
 
     there is a record     past its retain_until              data, then the record
-                          parts that the record does not     removed LOSER_GRACE_S after they were written
+                          data that the record does not      removed LOSER_GRACE_S after they were written
                           name (losing attempts)
-    there is none         parts                              removed ORPHAN_GRACE_S after they were written
+    there is none         data                               removed ORPHAN_GRACE_S after they were written
     it is corrupt         everything                         kept, for a human to look at
 
 Data goes before the record: while the record is there a redelivered job is not run again. ORPHAN_GRACE_S is longer than
@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from sandpool.job import MAX_TIMEOUT_S
 from sandpool.outcome import Outcome
 from workers.errors import VolumeCorrupt
-from workers.volumes.keys import parse_part_key, parse_record_key
+from workers.volumes.keys import parse_data_key, parse_record_key
 from workers.volumes.objects import ObjectMeta
 from workers.volumes.record import read_record
 from workers.volumes.store import Volume
@@ -48,12 +48,12 @@ class Swept:
 
 def doomed(objects: Sequence[ObjectMeta], record: Outcome | None, now: datetime) -> list[str]:
     """The keys to remove, in this order, among the objects of one job; `record` is what its record says."""
-    parts = [meta for meta in objects if parse_part_key(meta.key)]
+    parts = [meta for meta in objects if parse_data_key(meta.key)]
     if record is None:
         return [meta.key for meta in parts if _is_older(meta, ORPHAN_GRACE_S, now)]
     if record.retain_until is not None and record.retain_until <= now:
         return [meta.key for meta in parts] + [meta.key for meta in objects if parse_record_key(meta.key)]
-    named = {part.key for part in record.manifest.parts}
+    named = record.keys()
     return [meta.key for meta in parts if meta.key not in named and _is_older(meta, LOSER_GRACE_S, now)]
 
 
@@ -105,7 +105,7 @@ def _record_of(volume: Volume, objects: Sequence[ObjectMeta]) -> Outcome | None:
 
 
 def _record_now(volume: Volume, objects: Sequence[ObjectMeta]) -> Outcome | None:
-    names = [name for name in (parse_part_key(meta.key) for meta in objects) if name]
+    names = [name for name in (parse_data_key(meta.key) for meta in objects) if name]
     return read_record(volume, names[0].tenant, names[0].job_id) if names else None
 
 

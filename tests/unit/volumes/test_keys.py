@@ -42,8 +42,8 @@ def test_every_name_comes_back_from_its_key(tenant: str, job_id: str, attempt_id
         return
     assert keys.parse_record_key(key) == keys.RecordName(tenant, job_id)
     part = keys.part_key(tenant, job_id, attempt_id, 7)
-    assert keys.parse_part_key(part) == keys.PartName(tenant, job_id, attempt_id, 7)
-    assert keys.parse_record_key(part) is keys.parse_part_key(key) is None
+    assert keys.parse_data_key(part) == keys.DataName(tenant, job_id, attempt_id)
+    assert keys.parse_record_key(part) is keys.parse_data_key(key) is None
     assert key.startswith(keys.job_prefix(tenant, job_id))
     assert keys.job_prefix(tenant, job_id).startswith(keys.tenant_prefix(tenant))
     assert keys.check_key(key) == key
@@ -124,7 +124,7 @@ def test_a_part_number_outside_its_digits_is_refused(number: int) -> None:
     ],
 )
 def test_foreign_keys_mean_nothing(key: str) -> None:
-    assert keys.parse_record_key(key) is keys.parse_part_key(key) is None
+    assert keys.parse_record_key(key) is keys.parse_data_key(key) is None
 
 
 @given(st.text(max_size=60))
@@ -149,3 +149,25 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+@given(
+    tenant=st.sampled_from(["acme", *NASTY]),
+    job_id=IDS,
+    attempt_id=IDS,
+    folder=st.sampled_from(keys.FOLDERS),
+    path=st.text(max_size=400) | st.sampled_from([*NASTY, "a/" * 100 + "b", "名前/ä b.png", "\ud800"]),
+)
+def test_whatever_code_names_its_files_there_is_one_harmless_key(
+    tenant: str, job_id: str, attempt_id: str, folder: keys.Folder, path: str
+) -> None:
+    key = keys.output_key(tenant, job_id, attempt_id, folder, path)
+    assert keys.check_key(key) == key
+    assert keys.parse_data_key(key) == keys.DataName(tenant, job_id, attempt_id)
+    assert key.startswith(f"{keys.job_prefix(tenant, job_id)}{attempt_id}/{folder}/")
+    assert keys.parse_record_key(key) is None
+
+
+def test_two_files_never_share_a_key() -> None:
+    names = ["a", "A", "a!41", "a A", "a/b", "ab", ".a", "!2Ea", "ä", "x" * 300, "x" * 301]
+    assert len({keys.output_key("t", "j", "1", "out", name) for name in names}) == len(names)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandpool.job import MAX_TIMEOUT_S
-from sandpool.outcome import Ending, Manifest, Outcome, Part
-from workers.volumes.keys import parse_part_key, part_key, record_key
+from sandpool.outcome import Ending, File, Manifest, Outcome, Part
+from workers.volumes.keys import output_key, parse_data_key, part_key, record_key
 from workers.volumes.objects import ObjectMeta
 from workers.volumes.record import create_record, read_record
 from workers.volumes.spec import VolumeSpec
@@ -27,8 +27,9 @@ FOREIGN = ["acme/job/notes.txt", "acme/job/1-a/part-00000.parquet.bak"]
 
 
 def _outcome(named: list[str], retain_until: datetime | None = None) -> Outcome:
-    parts = tuple(Part(key, 1, 1, "") for key in named)
-    manifest = Manifest(parts=parts, rows=len(parts))
+    parts = tuple(Part(key, 1, 1, "") for key in named if "/out/" not in key)
+    files = tuple(File("x", key, 1, "") for key in named if "/out/" in key)
+    manifest = Manifest(parts=parts, rows=len(parts), files=files)
     return Outcome(
         job_id="job",
         tenant="acme",
@@ -47,6 +48,7 @@ def _jobs(draw: st.DrawFn) -> tuple[list[ObjectMeta], Outcome | None]:
         st.lists(st.tuples(st.sampled_from(["1-a", "2-b", "3-c"]), st.integers(0, 3)), unique=True, max_size=6)
     )
     keys = [part_key("acme", "job", attempt, number) for attempt, number in parts]
+    keys += [output_key("acme", "job", attempt, "out", f"f{number}") for attempt, number in parts if number % 2]
     keys += draw(st.lists(st.sampled_from(FOREIGN), unique=True))
     recorded = draw(st.booleans())
     keys += [record_key("acme", "job")] if recorded else []
@@ -65,14 +67,14 @@ def test_the_sweeper_takes_only_what_nobody_needs(job: tuple[list[ObjectMeta], O
     assert len(set(keys)) == len(keys)
     assert set(keys) <= set(age_s)
     assert not set(keys) & set(FOREIGN)
-    parts = {key for key in age_s if parse_part_key(key)}
+    parts = {key for key in age_s if parse_data_key(key)}
     if record is None:
         assert set(keys) == {key for key in parts if age_s[key] > ORPHAN_GRACE_S}
     elif record.retain_until is not None and record.retain_until <= NOW:
         assert set(keys) == parts | {record_key("acme", "job")}
         assert keys[-1] == record_key("acme", "job")
     else:
-        named = {part.key for part in record.manifest.parts}
+        named = record.keys()
         assert set(keys) == {key for key in parts - named if age_s[key] > LOSER_GRACE_S}
 
 

@@ -213,6 +213,12 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def exit_code(self) -> int | None:
         return self.said.exit_code if self.said else None
 
+    def keys(self) -> set[str]:
+        """Keys of everything in the volume that belongs to this ending."""
+        texts = (self.said.stdout_file, self.said.stderr_file) if self.said else ()
+        named = (*self.manifest.parts, *self.manifest.files, *self.manifest.displays, *texts)
+        return {each.key for each in named if each is not None}
+
     def raise_for_ending(self) -> Outcome:
         """This outcome when it `Succeeded`; else raises the JobError of its ending."""
         if not self.succeeded:

@@ -1,0 +1,85 @@
+"""What a host runs for one attempt of a job: code, a program, or a piece of our own that treats data. Data only.
+
+The scheduler makes it with every limit resolved to a number; it travels as JSON to the host's actor
+(`workers.host_actor`), which hands it to `workers.sandbox.jobs`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from workers.sandbox.limits import Limits
+
+
+class Input(msgspec.Struct, frozen=True):
+    """One object of a volume, or everything below a key that ends with a slash, that the sandbox finds below /in."""
+
+    path: str
+    """Below /in."""
+    volume: str
+    key: str
+    sha256: str = ""
+    """What it must be, where that is known."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement for an engine that runs inside the sandbox, on the inputs below /in."""
+
+    engine: Literal["duckdb", "sqlite"]
+    sql: str
+    """The printed text of the verdict; `select` lists nothing here, it is the catalog that is asked for."""
+    params: tuple[Any, ...] = ()
+    tables: dict[str, tuple[str, ...]] = {}
+    """View -> its Parquet files below /in; empty where `database` is a file of the engine's own."""
+    database: str = ""
+    """Path below /in."""
+
+
+class SandboxTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one job on one host."""
+
+    tenant: str
+    job_id: str
+    attempt_id: str
+    """Unique name of this attempt: what it writes lies under that name and nowhere else."""
+    kind: Literal["code", "command", "transform", "query", "catalog"]
+    image: str
+    limits: Limits
+    timeout_s: float
+    """Of the code itself; handing out the sandbox, staging and collecting have deadlines of their own."""
+    volume: str
+    code: str = ""
+    code_file: Input | None = None
+    """Where the code lies when it is not in `code`."""
+    name: str = "main.py"
+    argv: tuple[str, ...] = ()
+    stdin: bytes = b""
+    env: dict[str, str] = {}
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[str, ...] = ()
+    query: Query | None = None
+    most_input_bytes: int
+    most_files: int
+    most_files_bytes: int
+    max_rows: int = 0
+    max_bytes: int = 0
+    """Ceilings of a result that is a table."""
+    databases: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+
+# Parameters came as JSON and stay JSON: msgpack has no integers above 64 bits.
+_encoder = msgspec.json.Encoder()
+_tasks = msgspec.json.Decoder(SandboxTask)
+
+
+def encode_task(task: SandboxTask) -> bytes:
+    """A task as a host's mailbox takes it."""
+    return _encoder.encode(task)
+
+
+def decode_task(data: bytes) -> SandboxTask:
+    """What `encode_task` encoded."""
+    return _tasks.decode(data)
