@@ -16,6 +16,8 @@ from workers.volumes.spec import VolumeSpec
 
 MAX_RETENTION_S = 100 * 366 * 86_400
 """Longer than this is for ever: later moments do not fit into every calendar."""
+SCHEDULER_ERROR = "scheduler.error"
+"""Error code, and word in a job's history, of an attempt that ended by a bug of ours."""
 POISON = "job.poison"
 """Error code of a job that took its scheduler or worker with it too often."""
 
@@ -59,7 +61,7 @@ def failed(run: Run, error: WorkerError) -> Attempt:
 
 def failed_here(run: Run) -> Attempt:
     """The attempt that an error of the scheduler's own ended, time and again."""
-    error = ErrorInfo("scheduler.error", "the scheduler failed on this job", "its log says why; submit under a new id")
+    error = ErrorInfo(SCHEDULER_ERROR, "the scheduler failed on this job", "its log says why; submit under a new id")
     return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Failed, error=error)
 
 

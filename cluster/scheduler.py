@@ -38,8 +38,6 @@ log = structlog.get_logger("sandpool.scheduler")
 
 LONGEST_WAIT_FOR_A_SLOT_S = 600.0
 """Well under RabbitMQ's default of 30 minutes for an unacked delivery; after it the job goes back to the broker."""
-SCHEDULER_ERROR = "scheduler.error"
-"""In a job's history: an attempt that ended by a bug of ours."""
 REPEAT_DELAY_S = 10.0
 """Before a job comes back that found no slot, or no volume to record its ending in."""
 
@@ -254,10 +252,10 @@ class Scheduler:
             await self._give_back(delivery)
 
     async def _give_back(self, delivery: Delivery) -> None:
-        failures = 1 + delivery.history.count(SCHEDULER_ERROR)
+        failures = 1 + delivery.history.count(outcomes.SCHEDULER_ERROR)
         try:
             if failures <= self.rules.max_deliveries:
-                await self._door.retry(delivery, retry.backoff_s(failures, random.random()), SCHEDULER_ERROR)
+                await self._door.retry(delivery, retry.backoff_s(failures, random.random()), outcomes.SCHEDULER_ERROR)
             else:
                 await self._give_up(delivery)
         except QueueError as error:
@@ -273,7 +271,7 @@ class Scheduler:
             raise
         except Exception:
             log.exception("this job's ending cannot be recorded", job=delivery.message_id, tenant=delivery.tenant)
-        await self._door.dead_letter(delivery, SCHEDULER_ERROR)
+        await self._door.dead_letter(delivery, outcomes.SCHEDULER_ERROR)
 
     async def _cannot_end(self, run: Run, error: VolumeError) -> None:
         """Neither the volume nor another attempt will ever let this job end: tell the caller, keep the message."""

@@ -91,12 +91,12 @@ class AmqpDoor:
             lane.ack(token.delivery_tag)
 
     async def retry(self, delivery: Delivery, delay_s: float, code: str) -> None:
-        message = next_attempt(delivery, code, self._service)
-        exchange = retry_name(retry_delay(delay_s))
-        await self._move(delivery, exchange, routing_key_of(delivery.queue), message)
+        whole_s = retry_delay(delay_s)
+        message = next_attempt(delivery, code, whole_s, self._service)
+        await self._move(delivery, retry_name(whole_s), routing_key_of(delivery.queue), message)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        await self._move(delivery, DEAD, "", dead_letter(delivery, reason))
+        await self._move(delivery, DEAD, "", dead_letter(delivery, reason, time.time()))
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         lane = _lane_of(delivery)

@@ -31,6 +31,8 @@ class Delivery:
     """Unix time at which the caller published; 0.0 when unknown."""
     history: tuple[str, ...] = ()
     """Error codes of the attempts before this one."""
+    delays_s: tuple[int, ...] = ()
+    """How long each of those retries waited."""
     headers: Mapping[str, Any] = field(default_factory=dict)
     """Other headers, for example W3C `traceparent`."""
     token: Any = None

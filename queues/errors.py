@@ -6,6 +6,7 @@
     ├── Unroutable                 no queue takes this routing key: `routing_key`
     ├── AccessRefused              this user may not do that
     ├── TopologyMismatch           a queue or exchange exists with other arguments; says which, and what to do
+    ├── NotRequeueable             a dead letter that can never be a job again; says why
     └── DoorClosed                 the door was closed by its owner
 
 Vendor errors are translated into these at the fence (`queues.fence`), which a test proves for every vendor class.
@@ -42,6 +43,10 @@ class AccessRefused(QueueError):
 
 
 class TopologyMismatch(QueueError):
+    pass
+
+
+class NotRequeueable(QueueError):
     pass
 
 

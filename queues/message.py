@@ -22,8 +22,15 @@ from sandpool.wire import JOBS_EXCHANGE
 TENANT_HEADER = "sandpool-tenant"
 ATTEMPT_HEADER = "sandpool-attempt"
 HISTORY_HEADER = "sandpool-history"
+DELAYS_HEADER = "sandpool-delays-s"
+"""Beside the history: how many seconds each of those retries waited."""
 REASON_HEADER = "sandpool-reason"
 QUEUE_HEADER = "sandpool-queue"
+DIED_HEADER = "sandpool-died-at-ms"
+TAKEN_HEADER = "sandpool-deliveries"
+"""In a dead letter: how often the broker had handed out the message (`Delivery.deliveries`)."""
+DEATHS_HEADER = "x-death"
+"""Set by the broker on a message that it moved to a dead-letter exchange: one entry for each queue and reason."""
 DELIVERIES_HEADER = "x-delivery-count"
 """Set by quorum queues from the second delivery on: how many deliveries there were before this one."""
 
@@ -52,7 +59,7 @@ def read_delivery(message: Message, queue: str, service: str, token: Any) -> Del
     """What the scheduler sees of a message from `queue`; `service` is the user the scheduler itself is."""
     headers = message.headers
     ours = message.user_id == service
-    tenant = _text(headers.get(TENANT_HEADER)) if ours else message.user_id
+    tenant = text_of(headers.get(TENANT_HEADER)) if ours else message.user_id
     trusted_tenant = tenant if is_tenant(tenant) and tenant != service else None
     reply_to = message.reply_to if trusted_tenant and is_reply_queue(message.reply_to, trusted_tenant) else ""
     count = headers.get(DELIVERIES_HEADER)
@@ -63,17 +70,18 @@ def read_delivery(message: Message, queue: str, service: str, token: Any) -> Del
         message_id=message.message_id,
         reply_to=reply_to,
         correlation_id=message.correlation_id,
-        attempt=_attempt(headers.get(ATTEMPT_HEADER)) if ours else 1,
+        attempt=count_of(headers.get(ATTEMPT_HEADER)) if ours else 1,
         deliveries=count + 1 if isinstance(count, int) and count >= 0 else 1,
-        submitted_at_s=_moment_s(headers.get(SUBMITTED_HEADER)),
-        history=_history(headers.get(HISTORY_HEADER)) if ours else (),
-        headers={key: value for key in PASSED_HEADERS if (value := _text(headers.get(key)))},
+        submitted_at_s=moment_s_of(headers.get(SUBMITTED_HEADER)),
+        history=texts_of(headers.get(HISTORY_HEADER)) if ours else (),
+        delays_s=numbers_of(headers.get(DELAYS_HEADER)) if ours else (),
+        headers=passed_headers(headers),
         token=token,
     )
 
 
-def next_attempt(delivery: Delivery, code: str, service: str) -> Message:
-    """The same job for the attempt after `delivery`, whose error was `code`."""
+def next_attempt(delivery: Delivery, code: str, delay_s: int, service: str) -> Message:
+    """The same job for the attempt after `delivery`, whose error was `code`; it waits `delay_s` before."""
     if delivery.tenant is None:
         raise ValueError("a message without a verified tenant is dead-lettered, never retried")
     return Message(
@@ -87,16 +95,21 @@ def next_attempt(delivery: Delivery, code: str, service: str) -> Message:
             TENANT_HEADER: delivery.tenant,
             ATTEMPT_HEADER: delivery.attempt + 1,
             HISTORY_HEADER: [*delivery.history, code[:MAX_TEXT]][-MAX_HISTORY:],
+            DELAYS_HEADER: [*delivery.delays_s, delay_s][-MAX_HISTORY:],
             SUBMITTED_HEADER: round(delivery.submitted_at_s * 1000),
         },
     )
 
 
-def dead_letter(delivery: Delivery, reason: str) -> Message:
-    """The message for `sandpool.dead`: body untouched, everything an operator asks about in the headers."""
+def dead_letter(delivery: Delivery, reason: str, now_s: float) -> Message:
+    """The message for `sandpool.dead`: body untouched, everything an operator asks about in the headers.
+
+    It keeps its way back to the caller, who is answered when an operator puts the job into its queue again.
+    """
     return Message(
         body=delivery.body,
         message_id=delivery.message_id,
+        reply_to=delivery.reply_to,
         correlation_id=delivery.correlation_id,
         headers={
             **delivery.headers,
@@ -104,8 +117,11 @@ def dead_letter(delivery: Delivery, reason: str) -> Message:
             QUEUE_HEADER: delivery.queue,
             TENANT_HEADER: delivery.tenant or "",
             ATTEMPT_HEADER: delivery.attempt,
+            TAKEN_HEADER: delivery.deliveries,
             HISTORY_HEADER: list(delivery.history),
+            DELAYS_HEADER: list(delivery.delays_s),
             SUBMITTED_HEADER: round(delivery.submitted_at_s * 1000),
+            DIED_HEADER: round(now_s * 1000),
         },
     )
 
@@ -118,18 +134,27 @@ def routing_key_of(queue: str) -> str:
     return key
 
 
-def _text(value: object) -> str:
+def passed_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """What travels on with a job."""
+    return {key: value for key in PASSED_HEADERS if (value := text_of(headers.get(key)))}
+
+
+def text_of(value: object) -> str:
     return value if isinstance(value, str) and len(value) <= _MAX_HEADER_TEXT else ""
 
 
-def _attempt(value: object) -> int:
+def count_of(value: object) -> int:
     return value if isinstance(value, int) and value >= 1 else 1
 
 
-def _history(value: object) -> tuple[str, ...]:
+def texts_of(value: object) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def _moment_s(value: object) -> float:
+def numbers_of(value: object) -> tuple[int, ...]:
+    return tuple(item for item in value if isinstance(item, int)) if isinstance(value, list) else ()
+
+
+def moment_s_of(value: object) -> float:
     """The caller's claim of when it published. It only feeds the tenant's own waiting time."""
     return value / 1000 if isinstance(value, int) and value > 0 else 0.0

@@ -38,6 +38,8 @@ CONTROL_QUEUE = CONTROL_EXCHANGE
 DEAD = "sandpool.dead"
 RETRY_DELAYS_S = (1, 5, 30, 120, 600)
 
+_NO_LIMIT = 2**31 - 1
+"""Looking at a dead letter is a hand-out without a settlement: 4.x would drop it at the 21st look."""
 _CONSUMER_TIMEOUT_MS = int((MAX_TIMEOUT_S + 3600) * 1000)
 
 
@@ -95,7 +97,7 @@ def topology(limits: Limits | None = None) -> Topology:
         **_dead_letter_to(DEAD),
     }
     jobs = {**work, "x-max-length": limits.jobs, "x-max-length-bytes": limits.jobs_bytes}
-    dead = {"x-max-length": limits.dead, "x-max-length-bytes": limits.dead_bytes}
+    dead = {"x-max-length": limits.dead, "x-max-length-bytes": limits.dead_bytes, "x-delivery-limit": _NO_LIMIT}
     queues = (
         Queue(DEAD, DEAD, "", _quorum(dead)),
         *(Queue(name, JOBS_EXCHANGE, key, _quorum(jobs)) for name, key in zip(JOB_QUEUES, JOB_KEYS, strict=True)),

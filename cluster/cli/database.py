@@ -15,6 +15,7 @@ from cluster.cli.exits import Exit
 from cluster.cli.grid import grid_from_rows, print_grid
 from cluster.cli.hardening import hardening_of
 from cluster.cli.invocation import Invocation, configured
+from cluster.cli.proxy import connect, proxy
 from cluster.cli.safe_text import one_line
 from workers.sql.faults import translate
 from workers.sql.harden import harden as harden_sql
@@ -110,6 +111,10 @@ def harden(invocation: Invocation, name: str, connect: bool) -> Exit:
         invocation.say(f"remark: {one_line(remark)}")
     click.echo(sql, nl=False)
     return Exit.Ok
+
+
+database.add_command(proxy)
+database.add_command(connect)
 
 
 def _registered(parts: Parts, name: str) -> tuple[PoolSpec, Policy]:

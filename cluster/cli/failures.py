@@ -15,6 +15,7 @@ from cluster.cli.exits import Exit, exit_for
 from cluster.cli.safe_text import one_line
 from cluster.errors import ClusterError, NotRunning, SettingsInvalid
 from cluster.local.errors import LocalServiceError, ServiceMissing
+from queues.errors import AccessRefused, QueueError, TopologyMismatch
 from sandpool.errors import BrokerUnavailable, JobError, OutcomeTimeout, ResultUnavailable, SandpoolError, UsageError
 from workers.errors import ConfigurationError, WorkerError
 
@@ -53,6 +54,13 @@ def explain(error: Exception) -> Failure:
             return Failure(kind, message, error.hint, Exit.Usage)
         case WorkerError():
             return Failure(error.code, message, error.hint, Exit.ResultUnavailable)
+        case AccessRefused():
+            return Failure(kind, message, "is broker.url that of the scheduler's own user?", Exit.Usage)
+        case TopologyMismatch():
+            hint = "queues are declared by a scheduler when it starts; has one ever run at this broker?"
+            return Failure(kind, message, hint, Exit.Unavailable)
+        case QueueError():
+            return Failure(kind, message, "is the broker up, and has it room?", Exit.Unavailable)
         case NotRunning():
             return Failure(kind, message, "", Exit.Unavailable)
         case ServiceMissing():

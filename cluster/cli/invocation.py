@@ -23,6 +23,7 @@ from cluster.errors import SettingsInvalid
 
 if TYPE_CHECKING:
     from cluster.settings import Settings
+    from queues.dead import DeadLetters
     from sandpool import AsyncClient
 
 URL_VARIABLE = "SANDPOOL_URL"
@@ -40,12 +41,14 @@ class Invocation:
         *,
         environment: Mapping[str, str] | None = None,
         connect: Callable[[str], AsyncClient] | None = None,
+        open_dead: Callable[[str], DeadLetters] | None = None,
     ) -> None:
         self.environment = os.environ if environment is None else environment
         self.as_json = False
         self.config: Path | None = None
         self._url: str | None = None
         self._connect = connect
+        self._open_dead = open_dead
 
     def take(self, *, as_json: bool, config: Path | None, url: str | None) -> None:
         """The shared options of this call."""
@@ -107,6 +110,15 @@ class Invocation:
         from sandpool import AsyncClient  # noqa: PLC0415 - aio_pika costs 150 ms
 
         return AsyncClient(self.url)
+
+    def dead_letters(self) -> DeadLetters:
+        """The operator's side of `sandpool.dead`, not open yet. Raises SettingsInvalid."""
+        url = self.settings.broker.url.get_secret_value()
+        if self._open_dead is not None:
+            return self._open_dead(url)
+        from queues.dead import AmqpDeadLetters  # noqa: PLC0415 - the AMQP library costs 190 ms
+
+        return AmqpDeadLetters(url)
 
     def emit(self, value: Any) -> None:
         """One JSON document on standard output."""

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "cancel": Entry("status", "cancel", "Cancel queued or running jobs."),
     "jobs": Entry("jobs", "jobs", "List recorded outcomes, newest first."),
     "batch": Entry("batch", "batch", "Run every job of a JSON Lines file."),
+    "dead": Entry("dead", "dead", "List, show, requeue and drop dead letters."),
     "database": Entry("database", "database", "List, check and harden the registered databases."),
     "policy": Entry("policy", "policy", "Check statements against a policy without a server."),
     "image": Entry("image", "image", "Build, list, inspect, prune and import sandbox images."),

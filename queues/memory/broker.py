@@ -204,7 +204,7 @@ class MemoryBroker:
         while queue.given_up:
             held = queue.given_up[0]
             try:
-                self._route(queue.dead_letter_exchange, held.routing_key, held.message)
+                self._route(queue.dead_letter_exchange, held.routing_key, held.as_dead(queue.name))
             except (NotConfirmed, Unroutable):
                 break
             queue.given_up.popleft()

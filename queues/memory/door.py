@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -67,11 +68,12 @@ class MemoryDoor:
         self._broker.settle(token.queue, token.consumer, token.held)
 
     async def retry(self, delivery: Delivery, delay_s: float, code: str) -> None:
-        message = next_attempt(delivery, code, self._service)
-        await self._move(delivery, retry_name(retry_delay(delay_s)), routing_key_of(delivery.queue), message)
+        whole_s = retry_delay(delay_s)
+        message = next_attempt(delivery, code, whole_s, self._service)
+        await self._move(delivery, retry_name(whole_s), routing_key_of(delivery.queue), message)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        await self._move(delivery, DEAD, "", dead_letter(delivery, reason))
+        await self._move(delivery, DEAD, "", dead_letter(delivery, reason, time.time()))
 
     async def reply(self, delivery: Delivery, body: bytes) -> None:
         token: _Token = delivery.token

@@ -10,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from queues.message import DELIVERIES_HEADER, Message
+from queues.message import DEATHS_HEADER, DELIVERIES_HEADER, Message, count_of
 
 
 @dataclass(slots=True, eq=False)
@@ -22,12 +23,24 @@ class Held:
     routing_key: str
     returns: int = 0
     expires_at_s: float | None = None
+    fate: str = ""
+    """Why its queue gave it up: `expired` or `delivery_limit`."""
 
     def as_delivered(self) -> Message:
         """The message with the header by which a quorum queue counts earlier deliveries."""
         if not self.returns:
             return self.message
         return replace(self.message, headers={**self.message.headers, DELIVERIES_HEADER: self.returns})
+
+    def as_dead(self, queue: str) -> Message:
+        """The message with the header in which a broker tells where and why it was given up, the latest first."""
+        told = self.message.headers.get(DEATHS_HEADER)
+        earlier = [death for death in told if isinstance(death, dict)] if isinstance(told, list) else []
+        same = [death for death in earlier if (death.get("queue"), death.get("reason")) == (queue, self.fate)]
+        count = 1 + sum(count_of(death.get("count")) for death in same)
+        death = {"queue": queue, "reason": self.fate, "count": count, "time": datetime.now(UTC)}
+        others = [death for death in earlier if death not in same]
+        return replace(self.message, headers={**self.message.headers, DEATHS_HEADER: [death, *others]})
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +119,7 @@ class MemoryQueue:
             return
         held.returns += 1
         if self._delivery_limit is not None and held.returns > self._delivery_limit:
+            held.fate = "delivery_limit"
             self.given_up.append(held)
         else:
             self.ready.appendleft(held)
@@ -128,6 +142,7 @@ class MemoryQueue:
         while self.expires_in_s(now_s) == 0.0:
             held = self.take()
             if held is not None:
+                held.fate = "expired"
                 self.given_up.append(held)
 
     def _next_consumer(self) -> Consumer | None:

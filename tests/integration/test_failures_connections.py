@@ -12,7 +12,8 @@ import pytest
 from workers.actors import PoolActor
 from workers.errors import DatabaseUnavailable, VolumeUnavailable
 from workers.sql.bulk import libpq_uri
-from workers.sql.lender import AFFINITY_REACH, Lender
+from workers.sql.lender import Lender
+from workers.sql.line import MAX_OVERTAKEN, Sort
 from workers.sql.pool import Pool
 from workers.sql.spec import PoolSpec
 from workers.volumes.spec import VolumeSpec
@@ -93,9 +94,9 @@ async def test_extracts_that_wait_for_each_other_do_not_starve_the_small_stateme
 
     spec = PoolSpec(database="d", dsn="postgresql://x", budget=2, bulk_budget=1)
     lender = Lender(spec, open_loan, open_loan)
-    extract = await lender.acquire("a", 1.0, is_bulk=True)
+    extract = await lender.acquire("a", 1.0, sort=Sort.Bulk)
     small = await lender.acquire("a", 1.0)
-    waiting = [asyncio.create_task(lender.acquire("a", 5.0, is_bulk=True)) for _ in range(AFFINITY_REACH)]
+    waiting = [asyncio.create_task(lender.acquire("a", 5.0, sort=Sort.Bulk)) for _ in range(4 * MAX_OVERTAKEN)]
     await asyncio.sleep(0)
     behind = asyncio.create_task(lender.acquire("a", 5.0))
     await asyncio.sleep(0)
@@ -104,7 +105,7 @@ async def test_extracts_that_wait_for_each_other_do_not_starve_the_small_stateme
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    lender.release(extract, is_bulk=True)
+    lender.release(extract, sort=Sort.Bulk)
 
 
 def test_a_volumes_options_and_a_databases_password_stand_in_no_repr() -> None:

@@ -21,10 +21,11 @@ from pamqp.commands import Basic
 from cluster.local.rabbitmq import BrokerUser, RabbitNode
 from queues import permissions
 from queues.amqp import AmqpDoor
+from queues.dead import AmqpDeadLetters, DeadLetters
 from queues.door import Delivery, Door
 from queues.errors import AccessRefused
 from queues.fence import queue_error
-from queues.memory import MemoryBroker, MemoryDoor, MemoryTransport
+from queues.memory import MemoryBroker, MemoryDeadLetters, MemoryDoor, MemoryTransport
 from queues.message import Message
 from queues.topology import Limits, topology
 from sandpool.amqp import AmqpTransport
@@ -42,6 +43,7 @@ class Broker(Protocol):
 
     def door(self, limits: Limits | None = None) -> Door: ...
     def transport(self, tenant: str) -> Transport: ...
+    def dead(self) -> DeadLetters: ...
     async def publish(self, user: str, exchange: str, key: str, message: Message) -> None: ...
     async def take(self, user: str, queue: str) -> Message | None: ...
     async def declare(self, user: str, queue: str, arguments: dict[str, Any]) -> None: ...
@@ -66,6 +68,9 @@ class TwinBroker:
 
     def transport(self, tenant: str) -> Transport:
         return MemoryTransport(self._broker, tenant)
+
+    def dead(self) -> DeadLetters:
+        return MemoryDeadLetters(self._broker)
 
     async def publish(self, user: str, exchange: str, key: str, message: Message) -> None:
         self._broker.publish(user, exchange, key, message)
@@ -130,6 +135,9 @@ class RealBroker:
 
     def transport(self, tenant: str) -> Transport:
         return AmqpTransport(self.urls[tenant])
+
+    def dead(self) -> DeadLetters:
+        return AmqpDeadLetters(self.urls[SERVICE])
 
     async def publish(self, user: str, exchange: str, key: str, message: Message) -> None:
         properties = Basic.Properties(

@@ -25,6 +25,7 @@ from workers.attempt import Statement
 from workers.sql.batches import convert_batch, settle_plans
 from workers.sql.faults import translate
 from workers.sql.lender import Lender
+from workers.sql.line import Sort
 from workers.sql.results import SMALL_BYTES, Delivered, ResultStream, deliver_batch
 from workers.sql.session import Prepared
 from workers.sql.spec import PoolSpec
@@ -126,7 +127,7 @@ class BulkReader:
 
     async def run(self, statement: Statement, prepared: Prepared, volume: Volume) -> Delivered:
         """The statement's result, delivered. Raises WorkerError."""
-        loan = await self._lender.acquire(statement.tenant, statement.timeout_s, is_bulk=True)
+        loan = await self._lender.acquire(statement.tenant, statement.timeout_s, Sort.Bulk)
         assert isinstance(loan, BulkSession)
         extract = _Extract(loan, statement, prepared.plans, volume)
         # Threads of its own: an extract lasts long and must not keep small results waiting.
@@ -142,10 +143,10 @@ class BulkReader:
             if work.done():
                 if not work.cancelled():
                     work.exception()
-                self._lender.release(loan, is_bulk=True)
+                self._lender.release(loan, Sort.Bulk)
             else:
                 # The server's own timeout will end it; the connection counts until then.
-                work.add_done_callback(lambda done: self._lender.release(loan, is_bulk=True))
+                work.add_done_callback(lambda done: self._lender.release(loan, Sort.Bulk))
             executor.shutdown(wait=False)
 
 

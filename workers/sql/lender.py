@@ -1,28 +1,23 @@
 """Lends a database's connections within its budget: who gets which connection next.
 
 Owned by `pool`. Prefers a connection that last served the same tenant (its prepared statements are still there and no
-reset is due), then a fresh one, then opening another, then resetting one of another tenant. Small reads (`Session`) and
-bulk reads (`BulkSession`) share the budget; an idle one of the other sort is closed to make room. Waiters are served in
-order, but a waiter of the returning connection's tenant may go first a few times. Every wait has a deadline.
+reset is due), then a fresh one, then opening another, then resetting one of another tenant. Small reads (`Session`),
+bulk reads (`BulkSession`) and the broker's sessions (`broker.backend`) share the budget; an idle one of another sort
+is closed to make room. Who waits is served in the order of `line`. Every wait has a deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 from workers.errors import PoolBusy, PoolClosed, WorkerError
 from workers.sql.faults import translate
+from workers.sql.line import Line, Sort
 from workers.sql.spec import PoolSpec
 
-MAX_OVERTAKEN = 8
-"""How often others may go before the longest waiter for the sake of tenant affinity."""
-AFFINITY_REACH = 32
-"""How many waiters are looked at: handing over a connection must not cost more the longer the line is."""
 RESET_DEADLINE_S = 5.0
 FIRST_PAUSE_S = 0.01
 MAX_PAUSE_S = 1.0
@@ -40,13 +35,19 @@ class Loan(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(slots=True)
-class _Waiter:
+Receive = Callable[["Loan | WorkerError"], None]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Somebody's wish for a connection, until `receive` was called with one or with the reason why there is none."""
+
     tenant: str
-    is_bulk: bool
-    granted: asyncio.Future[Loan | None]
-    """A connection to use, or None: a place in the budget to open one."""
-    overtaken: int = 0
+    sort: Sort
+    receive: Receive
+    is_waiting: bool = True
+    """Stands in line; else a connection is being opened or reset for it."""
+    is_withdrawn: bool = False
 
 
 @dataclass(slots=True)
@@ -63,13 +64,22 @@ class Lender:
     """All connections of one pool. Single event loop, no locks: state changes never span an await."""
 
     def __init__(
-        self, spec: PoolSpec, open_session: Callable[[], Awaitable[Loan]], open_bulk: Callable[[], Awaitable[Loan]]
+        self,
+        spec: PoolSpec,
+        open_session: Callable[[], Awaitable[Loan]],
+        open_bulk: Callable[[], Awaitable[Loan]],
+        open_wire: Callable[[], Awaitable[Loan]] | None = None,
     ) -> None:
         self._spec = spec
-        self._small = _Shelf(open_session, spec.budget)
-        self._bulk = _Shelf(open_bulk, max(1, min(spec.bulk_budget, spec.budget)))
-        self._waiters: deque[_Waiter] = deque()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._shelves = {
+            Sort.Small: _Shelf(open_session, spec.budget),
+            Sort.Bulk: _Shelf(open_bulk, max(1, min(spec.bulk_budget, spec.budget))),
+        }
+        if open_wire is not None:
+            self._shelves[Sort.Wire] = _Shelf(open_wire, spec.most_wires)
+        self._line: Line[Request] = Line()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Connections being closed, opened and reset."""
         self._closed = False
         self._failures = 0
         self._open_from_s = 0.0
@@ -77,170 +87,215 @@ class Lender:
     @property
     def open_count(self) -> int:
         """Connections that exist or are being opened."""
-        return self._small.count + self._bulk.count
+        return sum(shelf.count for shelf in self._shelves.values())
 
     @property
     def idle_count(self) -> int:
-        return len(self._small.idle) + len(self._bulk.idle)
+        return sum(len(shelf.idle) for shelf in self._shelves.values())
 
     @property
     def waiting_count(self) -> int:
-        return len(self._waiters)
+        return len(self._line)
 
-    async def acquire(self, tenant: str, timeout_s: float, *, is_bulk: bool = False) -> Loan:
+    def lend(self, tenant: str, sort: Sort = Sort.Small) -> Loan | None:
+        """A connection that last served this tenant, where one is idle: nothing to wait for, open or reset."""
+        idle = self._shelves[sort].idle
+        for index in range(len(idle) - 1, -1, -1):
+            if idle[index].tenant == tenant and idle[index].is_open:
+                return idle.pop(index)
+        return None
+
+    def request(self, tenant: str, sort: Sort, receive: Receive) -> Request:
+        """Have `receive` called, once, with a connection ready for this tenant, or with PoolClosed or
+        DatabaseUnavailable: never from within this call. Raises PoolBusy, PoolClosed."""
+        if self._closed:
+            raise PoolClosed("the pool is closing")
+        request = Request(tenant, sort, receive)
+        loan = self._take(tenant, sort)
+        if loan is not None:
+            self._prepare(request, loan)
+        elif self._may_open(sort):
+            self._shelves[sort].count += 1
+            self._prepare(request, None)
+        elif len(self._line) >= self._spec.max_waiting:
+            raise PoolBusy("too many statements wait for this database", hint="submit again later")
+        else:
+            self._line.join(request)
+        return request
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for it any more; a connection that is on its way is taken back."""
+        request.is_withdrawn = True
+        if request.is_waiting:
+            self._line.leave(request)
+
+    async def acquire(self, tenant: str, timeout_s: float, sort: Sort = Sort.Small) -> Loan:
         """A connection ready for this tenant, to be given back with `release`.
 
         Raises PoolBusy, PoolClosed, DatabaseUnavailable.
         """
-        loan = self._take(tenant, is_bulk)
-        if loan is None and not self._may_open(is_bulk):
-            loan = await self._wait(tenant, timeout_s, is_bulk)
-        elif loan is None:
-            self._shelf(is_bulk).count += 1
-        if loan is None:
-            loan = await self._open(is_bulk)
-        if loan.tenant == tenant:
+        if self._closed:
+            raise PoolClosed("the pool is closing")
+        loan = self.lend(tenant, sort)
+        if loan is not None:
             return loan
+        granted: asyncio.Future[Loan | WorkerError] = asyncio.get_running_loop().create_future()
+        request = self.request(tenant, sort, granted.set_result)
         try:
-            async with asyncio.timeout(RESET_DEADLINE_S):
-                await loan.reset_for(tenant)
-        except BaseException as error:
-            self.discard(loan, is_bulk=is_bulk)
-            if isinstance(error, Exception):
-                raise translate(error) from None
+            if request.is_waiting:
+                await asyncio.wait([granted], timeout=min(timeout_s, self._spec.acquire_timeout_s))
+            if request.is_waiting and not granted.done():
+                raise PoolBusy("no free connection to the database in time")
+            # What is being opened or reset has deadlines of its own.
+            result = await asyncio.shield(granted)
+        except BaseException:
+            if granted.done() and not granted.cancelled():
+                self._return(granted.result(), sort)
+            else:
+                self.withdraw(request)
             raise
-        return loan
+        if isinstance(result, WorkerError):
+            raise result
+        return result
 
-    def release(self, loan: Loan, *, is_bulk: bool = False) -> None:
+    def release(self, loan: Loan, sort: Sort = Sort.Small) -> None:
         """Take a connection back; a broken one is closed and its place given on."""
         if self._closed or not loan.is_open:
-            self.discard(loan, is_bulk=is_bulk)
+            self.discard(loan, sort)
             return
-        waiter = self._next_waiter(loan.tenant, freed_bulk=is_bulk)
-        if waiter is None:
-            self._shelf(is_bulk).idle.append(loan)
-        elif waiter.is_bulk is is_bulk:
-            waiter.granted.set_result(loan)
+        if not len(self._line):
+            self._shelves[sort].idle.append(loan)
+            return
+        request = self._line.next(self._servable(sort), tenant=loan.tenant, sort=sort)
+        if request is None:
+            self._shelves[sort].idle.append(loan)
+        elif request.sort is sort:
+            self._prepare(request, loan)
         else:
             self._close_soon(loan)
-            self._shelf(is_bulk).count -= 1
-            self._shelf(waiter.is_bulk).count += 1
-            waiter.granted.set_result(None)
+            self._shelves[sort].count -= 1
+            self._shelves[request.sort].count += 1
+            self._prepare(request, None)
 
-    def discard(self, loan: Loan, *, is_bulk: bool = False) -> None:
+    def discard(self, loan: Loan, sort: Sort = Sort.Small) -> None:
         """Close a connection instead of lending it again."""
         self._close_soon(loan)
-        self._free_place(is_bulk)
+        self._free_place(sort)
 
     async def close(self) -> None:
         """Refuse waiters, close what is idle; what is lent is closed when it comes back."""
         self._closed = True
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.granted.done():
-                waiter.granted.set_exception(PoolClosed("the pool is closing"))
-        for shelf in (self._small, self._bulk):
+        for request in self._line.clear():
+            request.is_waiting = False
+            request.receive(PoolClosed("the pool is closing"))
+        for shelf in self._shelves.values():
             while shelf.idle:
                 self._close_soon(shelf.idle.pop())
                 shelf.count -= 1
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=RESET_DEADLINE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=RESET_DEADLINE_S)
 
-    def _shelf(self, is_bulk: bool) -> _Shelf:
-        return self._bulk if is_bulk else self._small
-
-    def _take(self, tenant: str, is_bulk: bool) -> Loan | None:
-        if self._closed:
-            raise PoolClosed("the pool is closing")
-        shelf = self._shelf(is_bulk)
+    def _take(self, tenant: str, sort: Sort) -> Loan | None:
+        shelf = self._shelves[sort]
         self._drop_dead(shelf)
         for wanted in (tenant, None):
             for index in range(len(shelf.idle) - 1, -1, -1):
                 if shelf.idle[index].tenant == wanted:
                     return shelf.idle.pop(index)
-        if self._may_open(is_bulk) or not shelf.idle:
+        if not shelf.idle or self._may_open(sort):
             return None
         return shelf.idle.pop(0)
 
-    def _may_open(self, is_bulk: bool) -> bool:
-        shelf, other = self._shelf(is_bulk), self._shelf(not is_bulk)
+    def _may_open(self, sort: Sort) -> bool:
+        shelf = self._shelves[sort]
         if shelf.count >= shelf.limit:
             return False
         if self.open_count < self._spec.budget:
             return True
-        if other.idle and not shelf.idle:
-            self._close_soon(other.idle.pop(0))
-            other.count -= 1
-            return True
+        if shelf.idle:
+            return False
+        for other in self._shelves.values():
+            if other.idle:
+                self._close_soon(other.idle.pop(0))
+                other.count -= 1
+                return True
         return False
 
-    async def _wait(self, tenant: str, timeout_s: float, is_bulk: bool) -> Loan | None:
-        if len(self._waiters) >= self._spec.max_waiting:
-            raise PoolBusy("too many statements wait for this database", hint="submit again later")
-        waiter = _Waiter(tenant, is_bulk, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
+    def _prepare(self, request: Request, loan: Loan | None) -> None:
+        """Hand over what is ready; what must be opened or reset first is by a task."""
+        request.is_waiting = False
+        if loan is not None and loan.tenant == request.tenant and loan.is_open:
+            # Not at once: whoever gives a connection back, or asks for one, shall be done before another goes on.
+            asyncio.get_running_loop().call_soon(self._hand_over, request, loan)
+        else:
+            self._own(self._ready(request, loan))
+
+    async def _ready(self, request: Request, loan: Loan | None) -> None:
         try:
-            async with asyncio.timeout(min(timeout_s, self._spec.acquire_timeout_s)):
-                return await waiter.granted
+            if loan is None:
+                loan = await self._open(request.sort)
+            if loan.tenant != request.tenant:
+                await self._reset(loan, request)
+        except WorkerError as error:
+            if not request.is_withdrawn:
+                request.receive(error)
+            return
+        self._hand_over(request, loan)
+
+    def _hand_over(self, request: Request, loan: Loan) -> None:
+        if request.is_withdrawn:
+            self.release(loan, request.sort)
+        elif self._closed:
+            self.discard(loan, request.sort)
+            request.receive(PoolClosed("the pool is closing"))
+        else:
+            request.receive(loan)
+
+    def _return(self, result: Loan | WorkerError, sort: Sort) -> None:
+        """It reached somebody who had just given up."""
+        if not isinstance(result, WorkerError):
+            self.release(result, sort)
+
+    async def _reset(self, loan: Loan, request: Request) -> None:
+        try:
+            async with asyncio.timeout(RESET_DEADLINE_S):
+                await loan.reset_for(request.tenant)
         except BaseException as error:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            elif waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
-                self._give_on(waiter)
-            if isinstance(error, TimeoutError):
-                raise PoolBusy("no free connection to the database in time") from None
+            self.discard(loan, request.sort)
+            if isinstance(error, Exception):
+                raise translate(error) from None
             raise
 
-    def _give_on(self, waiter: _Waiter) -> None:
-        """The grant reached a waiter that had just given up."""
-        loan = waiter.granted.result()
-        if loan is None:
-            self._free_place(waiter.is_bulk)
-        else:
-            self.release(loan, is_bulk=waiter.is_bulk)
-
-    async def _open(self, is_bulk: bool) -> Loan:
+    async def _open(self, sort: Sort) -> Loan:
         """Connect; after failures no sooner than a pause later, so that a server that is away is not hammered."""
         now = asyncio.get_running_loop().time
         try:
             if (pause_s := self._open_from_s - now()) > 0:
                 await asyncio.sleep(pause_s)
-            loan = await self._shelf(is_bulk).open()
+            loan = await self._shelves[sort].open()
         except BaseException as error:
             if isinstance(error, WorkerError):
                 self._failures += 1
                 self._open_from_s = now() + min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
-            self._free_place(is_bulk)
+            self._free_place(sort)
+            if isinstance(error, Exception):
+                raise translate(error) from None
             raise
         self._failures = 0
         return loan
 
-    def _free_place(self, is_bulk: bool) -> None:
-        self._shelf(is_bulk).count -= 1
-        waiter = self._next_waiter(None, freed_bulk=False)
-        if waiter is not None:
-            self._shelf(waiter.is_bulk).count += 1
-            waiter.granted.set_result(None)
+    def _free_place(self, sort: Sort) -> None:
+        self._shelves[sort].count -= 1
+        if self._closed:
+            return
+        request = self._line.next(self._servable(None))
+        if request is not None:
+            self._shelves[request.sort].count += 1
+            self._prepare(request, None)
 
-    def _next_waiter(self, tenant: str | None, *, freed_bulk: bool) -> _Waiter | None:
-        """Who is next: the first in line, or one of this tenant near the front. Removed from the line."""
-        # Who cannot be served now must not hide those behind: the front is that of the servable ones.
-        room = freed_bulk or self._bulk_has_room
-        servable = (w for w in self._waiters if not w.granted.done() and (room or not w.is_bulk))
-        ready = list(islice(servable, AFFINITY_REACH))
-        if not ready:
-            return None
-        chosen = ready[0]
-        if chosen.tenant != tenant and chosen.overtaken < MAX_OVERTAKEN:
-            chosen = next((w for w in ready if w.tenant == tenant), chosen)
-            if chosen is not ready[0]:
-                ready[0].overtaken += 1
-        self._waiters.remove(chosen)
-        return chosen
-
-    @property
-    def _bulk_has_room(self) -> bool:
-        return self._bulk.count < self._bulk.limit
+    def _servable(self, freed: Sort | None) -> list[Sort]:
+        """Sorts that may have one more connection. Who cannot be served now must not hide those behind."""
+        return [sort for sort, shelf in self._shelves.items() if sort is freed or shelf.count < shelf.limit]
 
     def _drop_dead(self, shelf: _Shelf) -> None:
         for loan in [loan for loan in shelf.idle if not loan.is_open]:
@@ -249,6 +304,9 @@ class Lender:
             self._close_soon(loan)
 
     def _close_soon(self, loan: Loan) -> None:
-        task = asyncio.get_running_loop().create_task(loan.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._own(loan.close())
+
+    def _own(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

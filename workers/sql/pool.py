@@ -16,6 +16,7 @@ import msgspec
 from sandpool.outcome import Ending, ErrorInfo, Manifest, Usage
 from workers.attempt import Attempt, Statement
 from workers.errors import ConfigurationError, PoolClosed, StatementTimedOut, WorkerError
+from workers.sql.broker.backend import Backend
 from workers.sql.bulk import BulkReader, BulkSession
 from workers.sql.catalog import read_catalog
 from workers.sql.estimate import Estimates
@@ -68,13 +69,23 @@ class Pool:
         self._spec = spec
         self._volumes = dict(volumes)
         self._threads = ResultThreads()
-        self._lender = Lender(spec, lambda: Session.open(spec), lambda: BulkSession.open(spec))
+        self._lender = Lender(
+            spec,
+            lambda: Session.open(spec),
+            lambda: BulkSession.open(spec),
+            lambda: Backend.open(spec),
+        )
         self._estimates = Estimates()
         bulk = BulkReader(self._lender, self._threads)
         self._reader = Reader(spec, self._lender, self._threads, self._estimates, bulk.run)
         self._writer = Writer(self._lender, self._threads, self._estimates)
         self._runs: dict[str, list[_Run]] = {}
         self._state = "new"
+
+    @property
+    def lender(self) -> Lender:
+        """What the broker borrows its connections from."""
+        return self._lender
 
     async def start(self) -> None:
         """Connect and check the role. Raises DatabaseUnavailable, DatabaseRefusesRole."""

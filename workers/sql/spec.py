@@ -41,6 +41,9 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Most server connections of this pool, small and bulk reads together."""
     bulk_budget: int = 2
     """Most of them that may stream large results at once, so that extracts never starve small statements."""
+    wire_budget: int = 0
+    """Most of them that sessions of the broker may hold; 0: all but a quarter, which open transactions in sandboxes can
+    then never keep from jobs."""
     writes: bool = False
     """The role may change data where `write_tables` says so; False: the pool refuses a role that can."""
     write_tables: dict[str, tuple[str, ...]] = {}
@@ -51,6 +54,8 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     acquire_timeout_s: float = 30.0
     """Longest wait for a free connection; a job whose own time limit is shorter waits no longer than that."""
     lock_timeout_s: float = 5.0
+    session_statement_s: float = 300.0
+    """Longest statement of a broker's session."""
     max_waiting: int = 2000
     """Most statements that may wait for a connection; above it they are refused as retryable."""
     statement_cache_size: int = 128
@@ -66,6 +71,21 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         # msgspec gives every struct one, with all fields.
         return [("database", self.database), ("dsn", "<secret>")]
+
+    @property
+    def most_wires(self) -> int:
+        """Most connections for sessions of the broker."""
+        return min(self.budget, self.wire_budget) or max(1, self.budget - max(1, self.budget // 4))
+
+    @property
+    def wire_settings(self) -> dict[str, str]:
+        """Startup parameters of the broker's connections: they run statements outside of a transaction of the pool's
+        own, so every limit is the session's."""
+        return {
+            **self.server_settings,
+            "default_transaction_read_only": "off" if self.writes else "on",
+            "statement_timeout": f"{int(self.session_statement_s * 1000)}ms",
+        }
 
     @property
     def server_settings(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from cluster.placement import Node, PoolView
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.telemetry import configure_logs
-from queues.memory import MemoryBroker, MemoryDoor, MemoryTransport
+from queues.memory import MemoryBroker, MemoryDeadLetters, MemoryDoor, MemoryTransport
 from queues.topology import CONTROL_QUEUE
 from sandpool import AsyncClient, SqlJob
 from sandpool.outcome import INLINE_LIMIT_BYTES, Column, Ending, ErrorInfo, Manifest, Usage, Verdict
@@ -159,7 +160,9 @@ class House:
 
     def call(self, *args: str, stdin: str | bytes | None = None) -> click.testing.Result:
         invocation = Invocation(
-            environment=self.environment, connect=lambda _url: AsyncClient(MemoryTransport(self.broker, "acme"))
+            environment=self.environment,
+            connect=lambda _url: AsyncClient(MemoryTransport(self.broker, "acme")),
+            open_dead=lambda _url: MemoryDeadLetters(self.broker),
         )
         return click.testing.CliRunner().invoke(root, list(args), obj=invocation, input=stdin)
 
@@ -179,6 +182,13 @@ class House:
             databases = ["flights"]
         """)
         self.environment["SANDPOOL_CONFIG"] = str(path)
+
+    def wait_until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Return when it holds; AssertionError otherwise."""
+        deadline_s = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < deadline_s, "it did not happen in time"
+            time.sleep(0.005)
 
     async def _open(self) -> None:
         await self._door.open()

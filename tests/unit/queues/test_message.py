@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from queues.door import Delivery
 from queues.message import (
     ATTEMPT_HEADER,
+    DELAYS_HEADER,
     DELIVERIES_HEADER,
     HISTORY_HEADER,
     MAX_HISTORY,
@@ -81,9 +82,10 @@ def test_a_retry_changes_nothing_but_attempt_and_history(codes: list[str], submi
     first = read(user_id="acme", message_id="j1", correlation_id="c1", reply_to=reply_to, headers=headers)
     delivery = first
     for code in codes:
-        delivery = read_delivery(next_attempt(delivery, code, SERVICE), QUEUE, SERVICE, token=None)
+        delivery = read_delivery(next_attempt(delivery, code, 5, SERVICE), QUEUE, SERVICE, token=None)
     assert delivery.attempt == 1 + len(codes)
     assert delivery.history == tuple(codes)
+    assert delivery.delays_s == (5,) * len(codes)
     for field in ("tenant", "body", "message_id", "correlation_id", "reply_to", "submitted_at_s", "headers", "queue"):
         assert getattr(delivery, field) == getattr(first, field), field
 
@@ -91,27 +93,28 @@ def test_a_retry_changes_nothing_but_attempt_and_history(codes: list[str], submi
 def test_the_history_of_a_job_is_bounded() -> None:
     delivery = read(user_id="acme")
     for _ in range(MAX_HISTORY + 20):
-        delivery = read_delivery(next_attempt(delivery, "c" * 9999, SERVICE), QUEUE, SERVICE, token=None)
-    assert len(delivery.history) == MAX_HISTORY
+        delivery = read_delivery(next_attempt(delivery, "c" * 9999, 1, SERVICE), QUEUE, SERVICE, token=None)
+    assert len(delivery.history) == len(delivery.delays_s) == MAX_HISTORY
     assert delivery.attempt == MAX_HISTORY + 21
     assert max(map(len, delivery.history)) <= 512
 
 
 def test_a_job_of_nobody_cannot_be_retried() -> None:
     with pytest.raises(ValueError, match="dead-lettered"):
-        next_attempt(read(user_id=""), "x", SERVICE)
+        next_attempt(read(user_id=""), "x", 1, SERVICE)
 
 
 def test_headers_that_route_are_never_sent_on() -> None:
     delivery = read(
         user_id="acme", headers={"CC": ["sandpool.dead"], "BCC": ["x"], "x-death": [{}], "tracestate": "a=b"}
     )
-    sent = next_attempt(delivery, "x", SERVICE)
-    assert set(sent.headers) == {"tracestate", TENANT_HEADER, ATTEMPT_HEADER, HISTORY_HEADER, SUBMITTED_HEADER}
+    sent = next_attempt(delivery, "x", 1, SERVICE)
+    bookkeeping = {TENANT_HEADER, ATTEMPT_HEADER, HISTORY_HEADER, DELAYS_HEADER, SUBMITTED_HEADER}
+    assert set(sent.headers) == {"tracestate", *bookkeeping}
 
 
 def test_a_dead_letter_sent_back_by_an_operator_is_not_taken_for_a_retry() -> None:
-    letter = dead_letter(read(user_id="acme", message_id="j1"), "malformed" * 1000)
+    letter = dead_letter(read(user_id="acme", message_id="j1"), "malformed" * 1000, 1.0)
     assert letter.user_id == ""
     assert len(letter.headers[REASON_HEADER]) <= 512
     moved = read_delivery(letter, QUEUE, SERVICE, token=None)

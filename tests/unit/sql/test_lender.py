@@ -12,6 +12,7 @@ import pytest
 
 from workers.errors import DatabaseUnavailable, PoolBusy, PoolClosed
 from workers.sql.lender import Lender
+from workers.sql.line import Sort
 from workers.sql.spec import PoolSpec
 
 
@@ -41,9 +42,15 @@ class House:
     def __init__(self, **fields: Any) -> None:
         self.opened: list[FakeLoan] = []
         self.bulk_opened: list[FakeLoan] = []
+        self.wire_opened: list[FakeLoan] = []
         self.failing = False
         spec = PoolSpec(database="d", dsn="postgresql://x", **{"budget": 3, "bulk_budget": 1, **fields})
-        self.lender = Lender(spec, lambda: self._open(self.opened), lambda: self._open(self.bulk_opened))
+        self.lender = Lender(
+            spec,
+            lambda: self._open(self.opened),
+            lambda: self._open(self.bulk_opened),
+            lambda: self._open(self.wire_opened),
+        )
 
     async def _open(self, made: list[FakeLoan]) -> FakeLoan:
         await asyncio.sleep(0)
@@ -54,15 +61,15 @@ class House:
 
     @property
     def open_now(self) -> int:
-        return sum(loan.is_open for loan in (*self.opened, *self.bulk_opened))
+        return sum(loan.is_open for loan in (*self.opened, *self.bulk_opened, *self.wire_opened))
 
     @asynccontextmanager
-    async def loan(self, tenant: str, *, is_bulk: bool = False) -> AsyncIterator[Any]:
-        loan = await self.lender.acquire(tenant, 5.0, is_bulk=is_bulk)
+    async def loan(self, tenant: str, *, sort: Sort = Sort.Small) -> AsyncIterator[Any]:
+        loan = await self.lender.acquire(tenant, 5.0, sort)
         try:
             yield loan
         finally:
-            self.lender.release(loan, is_bulk=is_bulk)
+            self.lender.release(loan, sort=sort)
 
 
 async def test_the_same_tenant_gets_its_own_connection_back_without_a_reset() -> None:
@@ -181,7 +188,7 @@ async def test_bulk_and_small_share_the_budget_and_make_room_for_each_other() ->
     house = House(budget=2, bulk_budget=1)
     async with house.loan("a"), house.loan("b"):
         pass
-    async with house.loan("a", is_bulk=True):
+    async with house.loan("a", sort=Sort.Bulk):
         await asyncio.sleep(0)
         assert house.open_now == house.lender.open_count == 2
     async with house.loan("a"), house.loan("b"):
@@ -191,9 +198,9 @@ async def test_bulk_and_small_share_the_budget_and_make_room_for_each_other() ->
 
 async def test_bulk_never_takes_more_than_its_own_budget() -> None:
     house = House(budget=4, bulk_budget=1)
-    async with house.loan("a", is_bulk=True):
+    async with house.loan("a", sort=Sort.Bulk):
         with pytest.raises(PoolBusy):
-            await house.lender.acquire("b", 0.01, is_bulk=True)
+            await house.lender.acquire("b", 0.01, sort=Sort.Bulk)
         async with house.loan("b"):
             pass
 
@@ -201,7 +208,7 @@ async def test_bulk_never_takes_more_than_its_own_budget() -> None:
 async def test_a_bulk_waiter_is_served_when_a_small_connection_frees_the_budget() -> None:
     house = House(budget=1, bulk_budget=1)
     small = await house.lender.acquire("a", 5.0)
-    waiter = asyncio.create_task(house.lender.acquire("a", 5.0, is_bulk=True))
+    waiter = asyncio.create_task(house.lender.acquire("a", 5.0, sort=Sort.Bulk))
     await asyncio.sleep(0)
     house.lender.release(small)
     assert await waiter is house.bulk_opened[0]
@@ -235,11 +242,9 @@ async def test_whatever_happens_the_budget_holds_and_no_connection_is_lost(seed:
 
     async def customer() -> None:
         for _ in range(15):
-            is_bulk = random.random() < 0.3
+            sort = random.choice([Sort.Small, Sort.Small, Sort.Bulk, Sort.Wire])
             try:
-                loan: Any = await house.lender.acquire(
-                    random.choice("abc"), random.choice([0.001, 1.0]), is_bulk=is_bulk
-                )
+                loan: Any = await house.lender.acquire(random.choice("abc"), random.choice([0.001, 1.0]), sort=sort)
             except DatabaseUnavailable:
                 continue
             try:
@@ -247,7 +252,7 @@ async def test_whatever_happens_the_budget_holds_and_no_connection_is_lost(seed:
                 await asyncio.sleep(random.choice([0, 0.0005]))
                 loan.is_open = random.random() > 0.1
             finally:
-                house.lender.release(loan, is_bulk=is_bulk)
+                house.lender.release(loan, sort=sort)
 
     customers = [asyncio.create_task(customer()) for _ in range(10)]
     for victim in random.sample(customers, 3):

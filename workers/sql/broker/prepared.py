@@ -1,0 +1,80 @@
+"""Statements as the server knows them: named by the broker after their printed text, so that sessions share them and a
+statement prepared on one connection is prepared again on another without its client noticing. Data only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+
+from workers.sql.broker.frames import DESCRIBE_PORTAL, EXECUTE_ALL, SYNC, bind_nothing, message, parse
+from workers.sql.policy.session import Forward, Own, SessionVerdict, Several
+
+_numbers = itertools.count(1)
+MOST_SIGNATURES = 16
+"""Lists of parameter types that are kept for one text; a client that declares more has each prepared anew."""
+
+
+class ServerStatement:
+    """One printed text with one list of declared parameter types."""
+
+    __slots__ = (
+        "close_frame",
+        "describe_frame",
+        "is_copy_in",
+        "name",
+        "parse_frame",
+        "run_frames",
+        "sql",
+        "start_frames",
+    )
+
+    def __init__(self, sql: str, types: bytes = b"\0\0", kind: str = "") -> None:
+        self.name = b"sandpool_%d" % next(_numbers)
+        self.sql = sql
+        self.is_copy_in = kind == "copy-in"
+        self.parse_frame = parse(self.name, sql.encode(), types)
+        self.start_frames = bind_nothing(self.name) + DESCRIBE_PORTAL + EXECUTE_ALL
+        """Bind, Describe and Execute, for a statement without parameters."""
+        self.run_frames = self.start_frames + SYNC
+        self.describe_frame = message(b"D", b"S" + self.name + b"\0")
+        self.close_frame = message(b"C", b"S" + self.name + b"\0")
+
+
+class Ruling:
+    """A verdict with what carrying it out needs, kept for the next time that the same text comes."""
+
+    __slots__ = ("_by_types", "parts", "statement", "text", "verdict")
+
+    def __init__(self, text: str, verdict: SessionVerdict) -> None:
+        self.text = text
+        self.verdict = verdict
+        sql = verdict.sql if isinstance(verdict, Forward | Own) else ""
+        kind = verdict.kind if isinstance(verdict, Forward) else ""
+        self.statement: ServerStatement | None = ServerStatement(sql, kind=kind) if sql else None
+        self.parts: tuple[Ruling, ...] = ()
+        """One for each of several statements."""
+        if isinstance(verdict, Several):
+            self.parts = tuple(Ruling(text, part) for part in verdict.parts)
+        self._by_types: OrderedDict[bytes, ServerStatement] = OrderedDict()
+
+    def statement_with(self, types: bytes) -> ServerStatement | None:
+        """For a text whose parameters have these declared types."""
+        if types == b"\0\0" or self.statement is None:
+            return self.statement
+        found = self._by_types.get(types)
+        if found is None:
+            found = self._by_types[types] = ServerStatement(self.statement.sql, types)
+            if len(self._by_types) > MOST_SIGNATURES:
+                self._by_types.popitem(last=False)
+        return found
+
+
+class Prepared:
+    """A statement as one session named it."""
+
+    __slots__ = ("ruling", "statement")
+
+    def __init__(self, ruling: Ruling, statement: ServerStatement | None) -> None:
+        self.ruling = ruling
+        self.statement = statement

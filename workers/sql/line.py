@@ -1,0 +1,112 @@
+"""The line in front of a database's connections: who is next. Pure: no clock, no I/O.
+
+Used by `lender`. Tenants take turns, whoever of one tenant came first goes first. A connection that comes back may
+serve its own tenant again, or its own sort again, a few times before the turn moves on: a reset or a new connection
+costs more than a short wait.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+MAX_OVERTAKEN = 8
+"""How often others may go before the one whose turn it is, for the sake of the connection's tenant or sort."""
+
+
+class Sort(Enum):
+    """The sorts of connection that share one budget."""
+
+    Small = "small"
+    """Statements of jobs."""
+    Bulk = "bulk"
+    """Large results of jobs."""
+    Wire = "wire"
+    """Sessions of the broker."""
+
+
+class Waiter(Protocol):
+    """Whoever stands in line."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def sort(self) -> Sort: ...
+
+
+W = TypeVar("W", bound=Waiter)
+
+
+class Line(Generic[W]):
+    """Waiters by tenant and sort."""
+
+    def __init__(self) -> None:
+        self._turns: OrderedDict[str, dict[Sort, deque[W]]] = OrderedDict()
+        """The tenant whose turn is next comes first."""
+        self._overtaken = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def join(self, waiter: W) -> None:
+        """Stand behind those of the same tenant."""
+        self._turns.setdefault(waiter.tenant, {}).setdefault(waiter.sort, deque()).append(waiter)
+        self._count += 1
+
+    def leave(self, waiter: W) -> bool:
+        """False where it does not stand in line."""
+        queue = self._turns.get(waiter.tenant, {}).get(waiter.sort)
+        if queue is None or waiter not in queue:
+            return False
+        queue.remove(waiter)
+        self._tidy(waiter.tenant, waiter.sort)
+        return True
+
+    def next(self, servable: Collection[Sort], *, tenant: str | None = None, sort: Sort | None = None) -> W | None:
+        """Who is served now, taken out of the line: one whose sort is servable; `tenant` and `sort` are those of the
+        connection that came back."""
+        if not self._count:
+            return None
+        if sort is not None and self._overtaken < MAX_OVERTAKEN:
+            chosen = self._of(tenant, (sort,)) if tenant is not None else None
+            if chosen is None:
+                chosen = next((w for t in self._turns if (w := self._of(t, (sort,)))), None)
+            if chosen is not None and chosen.sort in servable:
+                self._overtaken += chosen.tenant != next(iter(self._turns))
+                return self._take(chosen, turn=False)
+        chosen = next((w for t in self._turns if (w := self._of(t, servable))), None)
+        if chosen is None:
+            return None
+        self._overtaken = 0
+        return self._take(chosen, turn=True)
+
+    def clear(self) -> list[W]:
+        """Everybody, sent away."""
+        gone = [waiter for sorts in self._turns.values() for queue in sorts.values() for waiter in queue]
+        self._turns.clear()
+        self._count = 0
+        return gone
+
+    def _of(self, tenant: str, servable: Collection[Sort]) -> W | None:
+        for sort, queue in self._turns.get(tenant, {}).items():
+            if sort in servable:
+                return queue[0]
+        return None
+
+    def _take(self, waiter: W, *, turn: bool) -> W:
+        self._turns[waiter.tenant][waiter.sort].popleft()
+        if turn:
+            self._turns.move_to_end(waiter.tenant)
+        self._tidy(waiter.tenant, waiter.sort)
+        return waiter
+
+    def _tidy(self, tenant: str, sort: Sort) -> None:
+        self._count -= 1
+        sorts = self._turns[tenant]
+        if not sorts[sort]:
+            del sorts[sort]
+            if not sorts:
+                del self._turns[tenant]
