@@ -45,7 +45,7 @@ class Request:
     tenant: str
     sort: Sort
     receive: Receive
-    is_waiting: bool = True
+    is_waiting: bool = False
     """Stands in line; else a connection is being opened or reset for it."""
     is_withdrawn: bool = False
 
@@ -78,6 +78,7 @@ class Lender:
         if open_wire is not None:
             self._shelves[Sort.Wire] = _Shelf(open_wire, spec.most_wires)
         self._line: Line[Request] = Line()
+        self._is_handing_over = False
         self._tasks: set[asyncio.Task[None]] = set()
         """Connections being closed, opened and reset."""
         self._closed = False
@@ -95,7 +96,7 @@ class Lender:
 
     @property
     def waiting_count(self) -> int:
-        return len(self._line)
+        return self._line.count
 
     def lend(self, tenant: str, sort: Sort = Sort.Small) -> Loan | None:
         """A connection that last served this tenant, where one is idle: nothing to wait for, open or reset."""
@@ -111,15 +112,16 @@ class Lender:
         if self._closed:
             raise PoolClosed("the pool is closing")
         request = Request(tenant, sort, receive)
-        loan = self._take(tenant, sort)
+        loan = None if self._line.has(sort) else self._take(tenant, sort)
         if loan is not None:
             self._prepare(request, loan)
-        elif self._may_open(sort):
+        elif not self._line.has(sort) and self._may_open(sort):
             self._shelves[sort].count += 1
             self._prepare(request, None)
-        elif len(self._line) >= self._spec.max_waiting:
+        elif self._line.count >= self._spec.max_waiting:
             raise PoolBusy("too many statements wait for this database", hint="submit again later")
         else:
+            request.is_waiting = True
             self._line.join(request)
         return request
 
@@ -163,7 +165,7 @@ class Lender:
         if self._closed or not loan.is_open:
             self.discard(loan, sort)
             return
-        if not len(self._line):
+        if not self._line.count:
             self._shelves[sort].idle.append(loan)
             return
         request = self._line.next(self._servable(sort), tenant=loan.tenant, sort=sort)
@@ -223,10 +225,17 @@ class Lender:
 
     def _prepare(self, request: Request, loan: Loan | None) -> None:
         """Hand over what is ready; what must be opened or reset first is by a task."""
-        request.is_waiting = False
+        was_waiting, request.is_waiting = request.is_waiting, False
         if loan is not None and loan.tenant == request.tenant and loan.is_open:
-            # Not at once: whoever gives a connection back, or asks for one, shall be done before another goes on.
-            asyncio.get_running_loop().call_soon(self._hand_over, request, loan)
+            if self._is_handing_over or not was_waiting:
+                # Later: whoever asks is not ready to receive yet, and a chain of hand-overs must not nest.
+                asyncio.get_running_loop().call_soon(self._hand_over, request, loan)
+                return
+            self._is_handing_over = True
+            try:
+                self._hand_over(request, loan)
+            finally:
+                self._is_handing_over = False
         else:
             self._own(self._ready(request, loan))
 
@@ -298,6 +307,8 @@ class Lender:
         return [sort for sort, shelf in self._shelves.items() if sort is freed or shelf.count < shelf.limit]
 
     def _drop_dead(self, shelf: _Shelf) -> None:
+        if not shelf.idle:
+            return
         for loan in [loan for loan in shelf.idle if not loan.is_open]:
             shelf.idle.remove(loan)
             shelf.count -= 1

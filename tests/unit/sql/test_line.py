@@ -42,7 +42,7 @@ def test_who_cannot_be_served_now_does_not_hide_those_behind() -> None:
     small = Somebody("a")
     line.join(small)
     assert line.next([Sort.Small]) is small
-    assert line.next([Sort.Small]) is None and len(line) == 1
+    assert line.next([Sort.Small]) is None and line.count == 1
 
 
 @given(
@@ -57,7 +57,7 @@ def test_everybody_is_served_once_and_in_order_within_tenant_and_sort(
     for who in everybody:
         line.join(who)
     served = [line.next(list(Sort), tenant=tenant, sort=sort) for tenant, sort in freed]
-    while len(line):
+    while line.count:
         served.append(line.next(list(Sort)))
     found = [who for who in served if who is not None]
     assert Counter(map(id, found)) == Counter(map(id, everybody))

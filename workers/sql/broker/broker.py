@@ -136,7 +136,7 @@ class Broker:
 
     def _recover(self, backend: Backend, is_copying: bool, is_unsynced: bool) -> None:
         """Its client is gone: end what it left, then lend the connection on."""
-        backend.holder = None
+        backend.detach()
         if not is_copying and not is_unsynced and not backend.needs_recovery:
             self._lender.release(backend, Sort.Wire)
             return

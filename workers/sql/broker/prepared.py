@@ -7,10 +7,11 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 
-from workers.sql.broker.frames import DESCRIBE_PORTAL, EXECUTE_ALL, SYNC, bind_nothing, message, parse
+from workers.sql.broker.frames import DESCRIBE_PORTAL, EXECUTE_ALL, SIZE, SYNC, bind_nothing, message, parse
 from workers.sql.policy.session import Forward, Own, SessionVerdict, Several
 
 _numbers = itertools.count(1)
+_IN_ONE_TURN = frozenset({"select", "insert", "update", "delete", "merge", "copy-out"})
 MOST_SIGNATURES = 16
 """Lists of parameter types that are kept for one text; a client that declares more has each prepared anew."""
 
@@ -19,6 +20,7 @@ class ServerStatement:
     """One printed text with one list of declared parameter types."""
 
     __slots__ = (
+        "_bind_start",
         "close_frame",
         "describe_frame",
         "is_copy_in",
@@ -37,14 +39,21 @@ class ServerStatement:
         self.start_frames = bind_nothing(self.name) + DESCRIBE_PORTAL + EXECUTE_ALL
         """Bind, Describe and Execute, for a statement without parameters."""
         self.run_frames = self.start_frames + SYNC
+        self._bind_start = b"\0" + self.name + b"\0"
         self.describe_frame = message(b"D", b"S" + self.name + b"\0")
         self.close_frame = message(b"C", b"S" + self.name + b"\0")
+
+    def bind_frames(self, data: bytes, start: int, end: int) -> bytes:
+        """Bind to the unnamed portal, with the parameters that the client's own Bind has from `start` to `end`, and
+        whatever follows there."""
+        named = self._bind_start
+        return b"B" + SIZE.pack(4 + len(named) + end - start) + named + data[start:]
 
 
 class Ruling:
     """A verdict with what carrying it out needs, kept for the next time that the same text comes."""
 
-    __slots__ = ("_by_types", "parts", "statement", "text", "verdict")
+    __slots__ = ("_by_types", "parts", "statement", "text", "turn", "verdict")
 
     def __init__(self, text: str, verdict: SessionVerdict) -> None:
         self.text = text
@@ -52,6 +61,8 @@ class Ruling:
         sql = verdict.sql if isinstance(verdict, Forward | Own) else ""
         kind = verdict.kind if isinstance(verdict, Forward) else ""
         self.statement: ServerStatement | None = ServerStatement(sql, kind=kind) if sql else None
+        self.turn = self.statement if kind in _IN_ONE_TURN else None
+        """The statement, where it may run in a turn of its own without a closer look."""
         self.parts: tuple[Ruling, ...] = ()
         """One for each of several statements."""
         if isinstance(verdict, Several):

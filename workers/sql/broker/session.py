@@ -75,6 +75,8 @@ class Session(Conversation, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closed:
             return
+        if self._is_in and not self._buffer and not self._is_blocked and self.try_turn(data):
+            return
         if self._buffer:
             self._count(-len(self._buffer))
             data = self._buffer + data
@@ -169,14 +171,28 @@ class Session(Conversation, asyncio.Protocol):
         self._asking = None
         self._unblock()
 
+    def lend(self) -> bool:
+        loan = self.services.lender.lend(self.door.tenant, Sort.Wire)
+        if loan is None:
+            return False
+        self.hold(cast(Backend, loan))
+        return True
+
+    def wait(self, data: bytes) -> bool:
+        try:
+            self._request = self.services.lender.request(self.door.tenant, Sort.Wire, self._receive)
+        except WorkerError:
+            return False
+        self._block()
+        self._keep(data)
+        return True
+
     def lease(self) -> bool:
         self._raise_trouble()
         if self.backend is not None:
             return True
         lender = self.services.lender
-        loan = lender.lend(self.door.tenant, Sort.Wire)
-        if loan is not None:
-            self.hold(cast(Backend, loan))
+        if self.lend():
             return True
         try:
             self._request = lender.request(self.door.tenant, Sort.Wire, self._receive)
@@ -194,7 +210,7 @@ class Session(Conversation, asyncio.Protocol):
         self._unblock()
 
     def give_back(self, backend: Backend) -> None:
-        backend.holder = None
+        backend.detach()
         self._cancelled_s = 0.0
         if backend.needs_recovery:
             self.services.recover(backend, False, False)
@@ -216,7 +232,8 @@ class Session(Conversation, asyncio.Protocol):
             return
         data, self._buffer = self._buffer, b""
         self._count(-len(data))
-        self._guarded(data)
+        if self._trouble is not None or not self.try_turn(data):
+            self._guarded(data)
         if not self._is_blocked:
             self.resume()
 

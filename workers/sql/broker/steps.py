@@ -23,6 +23,9 @@ CONTROL: Final = 7
 """A simple query of the broker's own."""
 LOCAL: Final = 8
 """Nothing owed by the server: bytes of the broker's own that wait for their turn."""
+TURN: Final = 9
+"""All of a turn: Bind, perhaps Describe, Execute and Sync in one message, of a statement that the server knows."""
+ENDED_BY_READY: Final = frozenset({SYNC, CONTROL, TURN})
 
 ENDS: Final = bytearray(256)
 """Type of an answer -> the kind of step that it completes; 0: none."""
@@ -42,6 +45,11 @@ class Step:
         self.hides_absence = hides_absence
         """The simple protocol tells columns, but not that there are none."""
 
+    @property
+    def sql(self) -> str:
+        """The client's own text, where this answers one."""
+        return ""
+
     def complete(self, frame: bytes) -> bytes | None:  # noqa: ARG002 - for those who want to see it
         """It was answered, by this whole message where it is a command's end. What to show instead, if anything."""
         return None
@@ -53,14 +61,18 @@ class Step:
 class ParseStep(Step):
     """A statement that the server shall know; `undo` when it does not."""
 
-    __slots__ = ("sql", "substitute", "undo")
+    __slots__ = ("_sql", "substitute", "undo")
 
     def __init__(self, undo: Undo, sql: str = "", *, is_shown: bool, substitute: bytes = b"") -> None:
         super().__init__(PARSE, is_shown=is_shown)
         self.undo = undo
-        self.sql = sql
+        self._sql = sql
         self.substitute = substitute
         """Shown in place of the server's error."""
+
+    @property
+    def sql(self) -> str:
+        return self._sql
 
     def drop(self, sqlstate: str) -> None:  # noqa: ARG002 - overrides
         self.undo()
@@ -83,19 +95,36 @@ class Execution(Step):
         """The error to show instead of whatever else comes: it was cut off."""
 
     def complete(self, frame: bytes) -> bytes | None:
-        self.note(self, frame[5:-1].decode("utf-8", "replace"), "")
+        self.note(self, frame[5:-1], "")
         return self.substitute or (self.tag if frame else None) or None
 
     def drop(self, sqlstate: str) -> None:
         if sqlstate:
-            self.note(self, "", sqlstate)
+            self.note(self, b"", sqlstate)
 
     @property
     def sql(self) -> str:
         return self.ruling.text
 
 
-Note = Callable[[Execution, str, str], None]
+Note = Callable[[Execution, bytes, str], None]
+
+
+class Turn(Execution):
+    """A whole turn. For the simple protocol it `hides_absence` of columns, and that something was bound."""
+
+    __slots__ = ("prefix",)
+
+    def __init__(self, note: Note, ruling: Ruling, started_s: float, prefix: bytes, *, is_simple: bool) -> None:
+        self.kind = TURN
+        self.is_shown = True
+        self.hides_absence = is_simple
+        self.note = note
+        self.ruling = ruling
+        self.started_s = started_s
+        self.tag = self.substitute = b""
+        self.prefix = prefix
+        """To be shown before anything else: ParseComplete."""
 
 
 class LocalStep(Step):

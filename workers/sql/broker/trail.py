@@ -12,7 +12,7 @@ class Trail:
         self.count = self.errors = self.size_bytes = 0
         self.run_s = 0.0
 
-    def ran(self, ruling: Ruling, tag: str, sqlstate: str, size_bytes: int, run_s: float) -> None:  # noqa: ARG002
+    def ran(self, ruling: Ruling, tag: bytes, sqlstate: str, size_bytes: int, run_s: float) -> None:  # noqa: ARG002
         """A statement ended, with its command tag or with a SQLSTATE."""
         self.count += 1
         self.errors += bool(sqlstate)
