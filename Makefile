@@ -35,7 +35,7 @@ unit: | $(PY)
 	@$(PY) -m pytest tests/unit tests/style -q -n $(JOBS) --dist worksteal --hypothesis-profile=check
 
 test: | $(PY) ## everything, against real servers that it starts itself; a server that is missing fails
-	@$(BIN)/sandpool image build base
+	@$(BIN)/sandpool image build base data
 	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(JOBS) --dist worksteal
 	@$(PY) -m pytest tests/integration -n $(JOBS) --dist loadfile
 	@$(PY) -m pytest tests/e2e

@@ -11,12 +11,15 @@ from tempfile import mkdtemp
 import pytest
 
 from tests.sandbox.inside import Inside
+from tests.sandbox.live import RUNNER, Mounts, start_live
 from workers.images.build import build
 from workers.images.recipe import load
 from workers.images.store import ImageStore
+from workers.sandbox.bundle import Bind
 from workers.sandbox.image import Image
 from workers.sandbox.limits import Limits
-from workers.sandbox.sandboxes import Sandboxes
+from workers.sandbox.sandboxes import Sandbox, Sandboxes
+from workers.sandbox.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / ".sandpool" / "images"
@@ -31,6 +34,13 @@ def image_store() -> ImageStore:
 def base_image(image_store: ImageStore) -> Image:
     """The image of images/base. The first call on a machine takes 20 to 30 s."""
     built = build(image_store, load(ROOT / "images" / "base"), environment=os.environ)
+    return image_store.resolve(f"{built.name}@{built.digest}")
+
+
+@pytest.fixture(scope="session")
+def data_image(image_store: ImageStore) -> Image:
+    """The image of images/data. The first call on a machine takes about a minute."""
+    built = build(image_store, load(ROOT / "images" / "data"), environment=os.environ)
     return image_store.resolve(f"{built.name}@{built.digest}")
 
 
@@ -64,3 +74,25 @@ async def inside(sandboxes: Sandboxes, base_image: Image, limits: Limits) -> Asy
     sandbox = await sandboxes.create(base_image, limits)
     yield Inside(sandboxes, sandbox)
     await sandboxes.destroy(sandbox.id)
+
+
+@pytest.fixture
+def mounts(short_folder: Path) -> Mounts:
+    """The two mounts of a sandbox: the runner, and a socket folder of its own."""
+
+    def make(name: str) -> list[Bind]:
+        own = short_folder / name
+        own.mkdir(mode=0o755)
+        return [Bind(source=RUNNER, target="/opt/sandpool"), Bind(source=own, target="/run/sandpool")]
+
+    return make
+
+
+@pytest.fixture
+async def first(
+    sandboxes: Sandboxes, base_image: Image, limits: Limits, mounts: Mounts
+) -> AsyncIterator[tuple[Sandbox, Session]]:
+    """A sandbox with a session to its runner."""
+    sandbox, session = await start_live(sandboxes, base_image, limits, mounts("a"))
+    yield sandbox, session
+    await session.close()

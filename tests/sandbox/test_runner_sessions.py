@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
 from sandpool.outcome import Ending
+from tests.sandbox.live import SESSION_LIMITS, Mounts, listener_of
 from tests.support.screen import Screen
-from workers.sandbox.bundle import Bind, Command
-from workers.sandbox.image import Image
 from workers.sandbox.interaction import Terminal
-from workers.sandbox.limits import Limits
-from workers.sandbox.listener import Listener
-from workers.sandbox.replies import SessionLimits
 from workers.sandbox.sandboxes import Sandbox, Sandboxes
 from workers.sandbox.session import Session
-
-RUNNER = Path(__file__).resolve().parents[2] / "workers" / "sandbox" / "runner"
-START = Command(argv=("/usr/bin/python3", "-I", "/opt/sandpool"))
-LIMITS = SessionLimits(output_bytes=100_000, wall_s=10, grace_s=1.0, frame_s=1.0)
-Mounts = Callable[[str], list[Bind]]
-
-
-@pytest.fixture
-def mounts(short_folder: Path) -> Mounts:
-    """The two mounts of a sandbox: the runner, and a socket folder of its own."""
-
-    def make(name: str) -> list[Bind]:
-        own = short_folder / name
-        own.mkdir(mode=0o755)
-        return [Bind(source=RUNNER, target="/opt/sandpool"), Bind(source=own, target="/run/sandpool")]
-
-    return make
-
-
-def listener_of(mounts: list[Bind]) -> Listener:
-    return Listener(mounts[1].source)
-
-
-@pytest.fixture
-async def first(
-    sandboxes: Sandboxes, base_image: Image, limits: Limits, mounts: Mounts
-) -> AsyncIterator[tuple[Sandbox, Session]]:
-    own = mounts("a")
-    listener = listener_of(own)
-    await listener.open()
-    sandbox = await sandboxes.create(base_image, limits, START, mounts=own)
-    session = await listener.accept(20, LIMITS)
-    yield sandbox, session
-    await session.close()
 
 
 async def test_code_commands_and_files_work_in_a_sandbox_and_hostile_code_ends_typed(
@@ -150,7 +110,7 @@ async def test_a_released_sandbox_is_saved_and_every_copy_comes_back_different(
         listener = listener_of(own)
         await listener.open()
         await sandboxes.restore(snapshot, sandbox.image, mounts=own)
-        copy = await listener.accept(10, LIMITS)
+        copy = await listener.accept(10, SESSION_LIMITS)
         code = "kept, random.random(), next(tempfile._get_candidate_names()), uuid.uuid4()"
         drawn.append((await copy.run_code(code)).text)
         assert (await copy.run_command(["/bin/echo", "on"])).stdout == b"on\n"
