@@ -88,6 +88,7 @@ def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec
         database=name,
         dsn=database.dsn.get_secret_value(),
         budget=database.budget,
+        bulk_budget=database.bulk_budget,
         writes=not database.read_only,
         write_tables={} if database.read_only else _write_privileges(policy),
     )

@@ -22,6 +22,7 @@ from cluster.admission import Admitted, Refused, admit, denied
 from cluster.bench import Bench
 from cluster.catalogs import Catalogs
 from cluster.errors import WorkerLost
+from cluster.extracting import Extracting
 from cluster.placement import Need, Never, Placed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
@@ -52,6 +53,7 @@ class Scheduler:
         self._door = door
         self._bench = bench
         self._catalogs = catalogs
+        self._extracting = Extracting(catalogs, bench, volumes)
         self._volumes = volumes
         self._slots = Slots(bench.nodes)
         self._running: dict[tuple[str, str], Run] = {}
@@ -148,6 +150,8 @@ class Scheduler:
                 if isinstance(limits, Refused):
                     return outcomes.refused(run, limits)
                 statement = run.statement(run.verdict, limits)
+                if run.sql.extraction is not None:
+                    return await self._extracting.run(run, placed.node, statement)
                 return await self._bench.run(placed.node, run.sql.database, statement)
             finally:
                 self._slots.freed(run.sql.database)

@@ -47,6 +47,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     max_cost: float | None = None
     """Ceiling on the planner's total cost estimate; None: not checked."""
     volume: str
+    ranges: tuple[str, ...] = ()
+    """Allowed texts that together give the rows of `sql`, to be read at once in one snapshot; empty: `sql` alone."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ import pytest
 
 from workers.actors import PoolActor
 from workers.errors import DatabaseUnavailable, VolumeUnavailable
-from workers.sql.bulk import libpq_uri
+from workers.sql.connection import libpq_uri
 from workers.sql.lender import Lender
 from workers.sql.line import MAX_OVERTAKEN, Sort
 from workers.sql.pool import Pool

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.local.postgres import PostgresServer
 from tests.support.pools import make_role
-from workers.sql.bulk import BulkSession
+from workers.sql.connection import BulkSession
 from workers.sql.session import Session
 from workers.sql.spec import PoolSpec
 

@@ -17,8 +17,9 @@ from sandpool.outcome import Ending, ErrorInfo, Manifest, Usage
 from workers.attempt import Attempt, Statement
 from workers.errors import ConfigurationError, PoolClosed, StatementTimedOut, WorkerError
 from workers.sql.broker.backend import Backend
-from workers.sql.bulk import BulkReader, BulkSession
+from workers.sql.bulk import BulkReader
 from workers.sql.catalog import read_catalog
+from workers.sql.connection import BulkSession
 from workers.sql.estimate import Estimates
 from workers.sql.faults import translate
 from workers.sql.lender import Lender
@@ -76,7 +77,7 @@ class Pool:
             lambda: Backend.open(spec),
         )
         self._estimates = Estimates()
-        bulk = BulkReader(self._lender, self._threads)
+        bulk = BulkReader(self._lender, spec.bulk_budget)
         self._reader = Reader(spec, self._lender, self._threads, self._estimates, bulk.run)
         self._writer = Writer(self._lender, self._threads, self._estimates)
         self._runs: dict[str, list[_Run]] = {}

@@ -5,6 +5,7 @@ Called by `rows` and `bulk`; all but the smallest results in threads. Never talk
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,15 +51,20 @@ class Delivered:
 
 
 class Ceiling:
-    """Counts a result against its row and byte limits; cuts the batch that crosses one."""
+    """Counts a result against its row and byte limits; cuts the batch that crosses one. Threads may share it."""
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
         self._rows_left = max_rows
         self._bytes_left = max_bytes
+        self._lock = threading.Lock()
         self.reached = False
 
     def cut(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The part of this batch that is within the limits; `reached` tells when that is not all of it."""
+        with self._lock:
+            return self._cut(batch)
+
+    def _cut(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         keep = min(batch.num_rows, self._rows_left)
         kept = batch if keep == batch.num_rows else batch.slice(0, keep)
         size = kept.nbytes
@@ -66,7 +72,7 @@ class Ceiling:
             keep = _rows_within(batch, keep, self._bytes_left)
             kept = batch.slice(0, keep)
             size = kept.nbytes
-        self.reached = keep < batch.num_rows
+        self.reached = self.reached or keep < batch.num_rows
         self._rows_left -= keep
         self._bytes_left -= size
         return kept
@@ -75,12 +81,22 @@ class Ceiling:
 class ResultStream:
     """Writes a result that arrives in pieces. One user at a time; `finish` or `abort` ends it."""
 
-    def __init__(self, volume: Volume, statement: Statement, plans: Sequence[ColumnPlan]) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        statement: Statement,
+        plans: Sequence[ColumnPlan],
+        *,
+        ceiling: Ceiling | None = None,
+        first_part: int = 0,
+    ) -> None:
+        """`ceiling`, `first_part`: where several streams write one result, they share its limits and not its names."""
         self._volume = volume
         self._statement = statement
         self._plans = list(plans)
         self._depths: list[int] = []
-        self._ceiling = Ceiling(statement.max_rows, statement.max_bytes)
+        self._ceiling = ceiling or Ceiling(statement.max_rows, statement.max_bytes)
+        self._first_part = first_part
         self._writer: ResultWriter | None = None
         self._schema: pa.Schema | None = None
 
@@ -116,7 +132,8 @@ class ResultStream:
             self._schema = batch.schema
             job = self._statement
             columns = describe(self._plans, batch.schema)
-            self._writer = ResultWriter(self._volume, job.tenant, job.job_id, job.attempt_id, batch.schema, columns)
+            name = (job.tenant, job.job_id, job.attempt_id)
+            self._writer = ResultWriter(self._volume, *name, batch.schema, columns, first_part=self._first_part)
         if kept.num_rows:
             self._writer.write(kept)
 

@@ -69,19 +69,24 @@ class ResultWriter:
         *,
         part_bytes: int = PART_BYTES,
         row_group_bytes: int = ROW_GROUP_BYTES,
+        first_part: int = 0,
     ) -> None:
-        """Touches nothing yet. Raises UnrepresentableValue for types that Parquet cannot hold."""
+        """Touches nothing yet. `first_part`: number in the name of the first part.
+
+        Raises UnrepresentableValue for types that Parquet cannot hold.
+        """
         self._volume = volume
         self._name = (tenant, job_id, attempt_id)
         self._schema = parquet_schema(schema)
         self._columns = columns
         self._part_bytes = part_bytes
         self._row_group_bytes = row_group_bytes
+        self._first_part = first_part
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes = 0
         self._parts: list[Part] = []
         self._part: _PartWriter | None = None
-        part_key(*self._name, 0)
+        part_key(*self._name, first_part)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take these rows. Raises VolumeUnavailable, VolumeFull; then only `abort` is left to do."""
@@ -145,7 +150,7 @@ class ResultWriter:
             self._close_part()
 
     def _open_part(self) -> _PartWriter:
-        key = part_key(*self._name, len(self._parts))
+        key = part_key(*self._name, self._first_part + len(self._parts))
         return _PartWriter(key, self._volume.open_writer(key), self._schema)
 
     def _close_part(self) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.sql.bulk import libpq_uri
 from workers.sql.catalog import build_tables
+from workers.sql.connection import libpq_uri
 from workers.sql.estimate import read_plan
 from workers.sql.harden import REVOKED_FUNCTIONS, Hardening, harden, literal, qualified, quote
 from workers.sql.ledger import LEDGER

@@ -4,8 +4,8 @@ The names below are the public ones; everything else in this package may change 
 """
 
 from sandpool.client import AsyncClient, AsyncHandle
-from sandpool.job import CommandJob, Gpu, Job, Limits, PythonJob, SqlJob
-from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Outcome, Usage, Verdict
+from sandpool.job import CommandJob, Extraction, Gpu, Job, Limits, PythonJob, SqlJob
+from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Outcome, Usage, Verdict, Watermark
 from sandpool.sync import Client, Handle
 from sandpool.transport import Progress
 from sandpool.wire import JobStatus
@@ -18,6 +18,7 @@ __all__ = [
     "Display",
     "Ending",
     "ErrorInfo",
+    "Extraction",
     "File",
     "Gpu",
     "Handle",
@@ -31,4 +32,5 @@ __all__ = [
     "SqlJob",
     "Usage",
     "Verdict",
+    "Watermark",
 ]

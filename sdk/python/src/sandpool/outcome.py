@@ -130,6 +130,13 @@ class Display(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content itself when it is small; never part of the stored record."""
 
 
+class Watermark(msgspec.Struct, frozen=True):
+    """How far an incremental run has read: the highest value of its column, in the database's own text form."""
+
+    column: str
+    value: str
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The data of a result: Parquet parts in order, their columns and checksums; or what code left."""
 
@@ -148,6 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Outputs left out: links and devices that a glob matched, displays over the limit."""
     declared: bool = False
     """True when columns and rows are what code in a sandbox said: the reader finds out, nobody here looked."""
+    watermark: Watermark | None = None
+    """Where the next incremental run begins; None where there was no row yet, and for every other job."""
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

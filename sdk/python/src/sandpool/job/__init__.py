@@ -3,7 +3,8 @@
 A job never names its tenant: the tenant is the broker user who published it, which the broker itself verifies.
 Built by services (`sandpool.SqlJob(...)`, `PythonJob`, `CommandJob`), decoded from the wire by `sandpool.wire`.
 
-In import order: `fields` (checks), `limits`, `sql`, `code`. To add a kind: its struct, a line in KINDS, golden files.
+In import order: `fields` (checks), `limits`, `extraction`, `sql`, `code`. To add a kind: its struct, a line in KINDS,
+golden files.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from sandpool.job.code import CommandJob, PythonJob
+from sandpool.job.extraction import Extraction
 from sandpool.job.fields import MAX_TIMEOUT_S, Priority, check_job_id, check_object, new_job_id
 from sandpool.job.limits import Gpu, Limits
 from sandpool.job.sql import MAX_SQL_BYTES, SqlJob
@@ -24,6 +26,7 @@ __all__ = [
     "MAX_SQL_BYTES",
     "MAX_TIMEOUT_S",
     "CommandJob",
+    "Extraction",
     "Gpu",
     "Job",
     "Limits",

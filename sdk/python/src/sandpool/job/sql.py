@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from sandpool.errors import InvalidJob
+from sandpool.job.extraction import Extraction
 from sandpool.job.fields import Priority, check_name, check_submission, new_job_id, require
 
 MAX_SQL_BYTES = 768 * 1024
@@ -53,6 +54,8 @@ class SqlJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     transform: str = ""
     """Python that runs in a sandbox of image `data` with the result as `table` (pyarrow) and `df` (pandas); the table
     that it leaves as `result` becomes the job's result."""
+    extraction: Extraction | None = None
+    """Read along a column: in parallel key ranges, or only what is new. For reads without parameters."""
 
     def __post_init__(self) -> None:
         check_submission(self)
@@ -64,6 +67,9 @@ class SqlJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         size = len(self.transform.encode("utf-8", "surrogatepass"))
         require(size <= MAX_TRANSFORM_BYTES, "transform", f"{size} bytes, at most {MAX_TRANSFORM_BYTES}")
         require(not (self.transform and self.writes), "transform", "only for jobs that read")
+        if self.extraction is not None:
+            require(not self.writes, "extraction", "only for jobs that read")
+            require(not self.params, "extraction", "not with params: write the values into the text")
         if self.params:
             plain = tuple(_plain(value, f"params[{i}]") for i, value in enumerate(self.params))
             msgspec.structs.force_setattr(self, "params", plain)
