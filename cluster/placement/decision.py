@@ -34,7 +34,8 @@ def _place_statement(database: str, nodes: Sequence[Node]) -> Answer:
         return Wait("every node with this database is draining")
     trusted = [node for node in willing if not node.avoided]
     if not trusted:
-        return Wait(f"node {willing[0].name} {willing[0].avoided}, and no other node has this database")
+        first = min(willing, key=lambda node: node.name)
+        return Wait(f"node {first.name} {first.avoided}, and no other node has this database")
     free = [node for node in trusted if node.pools[database].busy < node.pools[database].slots]
     if not free:
         slots = sum(node.pools[database].slots for node in trusted)

@@ -156,8 +156,9 @@ class Fleet:
                     continue
                 node = self._nodes[name]
                 chosen = choose_gpus(gpu, need.tenant, node.host) if node.host and fits(need, node) else ()
-                if chosen:
+                if not chosen:
+                    tried.add(name)
+                elif chosen[0].uuid == key[2]:  # else this device is ill or too full: the host's turn is another's
                     best = key, Placed(name, tuple(device.uuid for device in chosen))
                     break
-                tried.add(name)
         return best[1] if best else None

@@ -64,8 +64,14 @@ def _lasting(need: SandboxNeed, total: int) -> Iterator[Check]:
 def _passing(need: SandboxNeed) -> Iterator[Check]:
     """What may be different in a moment."""
     yield lambda node, _: not node.draining, lambda _: "every node that could take it is draining"
-    yield lambda node, _: not node.avoided, lambda seats: f"node {seats[0][0].name} {seats[0][0].avoided}"
-    yield lambda _, host: not host.unwell, lambda seats: f"host {seats[0][0].name}: {seats[0][1].unwell}"
+    yield (
+        lambda node, _: not node.avoided,
+        _who_rests,
+    )
+    yield (
+        lambda _, host: not host.unwell,
+        _who_is_unwell,
+    )
     yield (
         lambda _, host: host.sandboxes < host.most_sandboxes,
         lambda seats: f"all {sum(host.most_sandboxes for _, host in seats)} places for sandboxes are taken",
@@ -86,6 +92,14 @@ def _passing(need: SandboxNeed) -> Iterator[Check]:
     )
     if (gpu := need.gpu) is not None:
         yield lambda _, host: bool(choose_gpus(gpu, need.tenant, host)), lambda seats: _no_free_gpu(gpu, seats)
+
+
+def _who_rests(seats: Sequence[Seat]) -> str:
+    return min(f"node {node.name} {node.avoided}" for node, _ in seats)
+
+
+def _who_is_unwell(seats: Sequence[Seat]) -> str:
+    return min(f"host {node.name}: {host.unwell}" for node, host in seats)
 
 
 def _labelled(need: SandboxNeed, key: str, value: str, total: int) -> Check:
