@@ -87,14 +87,12 @@ class Reader:
     def _part(self, handle: Any, whole: dict[str, Any]) -> dict[str, Any]:
         """A MIG instance; what NVML knows only of the whole GPU is taken from there."""
         own = self._told(handle, str(whole.get("uuid")))
-        instance = [
-            _try(pynvml.nvmlDeviceGetGpuInstanceId, handle),
-            _try(pynvml.nvmlDeviceGetComputeInstanceId, handle),
-        ]
+        ids = pynvml.nvmlDeviceGetGpuInstanceId, pynvml.nvmlDeviceGetComputeInstanceId
         told = {key: value for key, value in own.items() if value is not None and key != "model"}
         profile = str(own.get("model")).rpartition("MIG ")[2]
         shared = {key: value for key, value in whole.items() if key not in ("error", "processes")}
-        return shared | told | {"mig": profile, "parent": whole["uuid"], "instance": [_try(ask, handle) for ask in ids]}
+        instance = [_try(ask, handle) for ask in ids]
+        return shared | told | {"mig": profile, "parent": whole["uuid"], "instance": instance}
 
     def _told(self, handle: Any, events_of: str) -> dict[str, Any]:
         facts: dict[str, Any] = {"xids": self._xids.get(events_of, [])}

@@ -1,85 +1,69 @@
-"""What a sandbox must be given to use a GPU of this node: its device files and the driver's libraries.
+"""What lets one sandbox use certain GPUs, as data: its device files and the driver's libraries. Pure.
 
-Called by hosts before they start a sandbox with GPUs; reads /dev and /proc/driver/nvidia, makes one folder of links. The
-result goes to `workers.sandbox.bundle`, which lets a sandbox see exactly this. Rules of NVIDIA's driver that it follows:
-/dev/nvidiaN is one GPU; /dev/nvidiactl and /dev/nvidia-uvm belong to all of them and are needed by each; a MIG instance
-needs two files of /dev/nvidia-caps as well, one for each kind of instance.
+Made by `driver` on a real node, by hand in tests; read by `workers.sandbox.bundle`, which lets a sandbox see exactly
+this.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import stat
-from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from workers.errors import ConfigurationError
-from workers.gpu.device import Gpu
-from workers.sandbox.gpu import DeviceFile, GpuPassage
+LIBRARIES_AT = "/opt/nvidia"
+"""Where the driver's libraries are inside. Every image has this folder, empty."""
+RUNSC_FLAGS = ("--nvproxy",)
+"""gVisor checks each call to the driver against a list of the ones it knows, and passes those on."""
 
-SHARED_FILES = ("dev/nvidiactl", "dev/nvidia-uvm")
-LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib/aarch64-linux-gnu", "usr/local/nvidia/lib64")
-LIBRARIES = re.compile(
-    r"lib(cuda|cudadebugger|nvidia-ml|nvidia-ptxjitcompiler|nvidia-nvvm|nvidia-gpucomp|nvidia-opencl)\.so\.[0-9][0-9.]*"
-)
-"""Compute and NVML; nothing for graphics, video or displays."""
+_UUID = re.compile(r"(GPU|MIG)-[A-Za-z0-9/-]{4,90}")
+_DEVICE = re.compile(r"/dev/nvidia(\d{1,4}|ctl|-uvm|-caps/nvidia-cap\d{1,6})")
 
 
-def open_passage(gpus: Sequence[Gpu], *, folder: Path, root: Path = Path("/")) -> GpuPassage:
-    """Device files and libraries for exactly these GPUs. `folder` is kept between sandboxes; `root` is for tests.
+@dataclass(frozen=True, slots=True)
+class DeviceFile:
+    """A character device of the host. Raises ValueError for any that is not NVIDIA's."""
 
-    Raises ConfigurationError where the driver's files are not there.
-    """
-    paths = [*SHARED_FILES, *(f"dev/nvidia{gpu.minor}" for gpu in gpus)]
-    for gpu in gpus:
-        paths += _capability_files(gpu, root)
-    files = tuple(_device_file(root, path) for path in dict.fromkeys(paths))
-    return GpuPassage(
-        uuids=tuple(gpu.uuid for gpu in gpus), files=files, libraries=_gather_libraries(root, folder / "nvidia")
-    )
+    path: str
+    major: int
+    minor: int
 
-
-def _device_file(root: Path, path: str) -> DeviceFile:
-    try:
-        found = os.stat(root / path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"/{path}: {error.strerror}; is the driver loaded? try `nvidia-modprobe -u`"
-        ) from error
-    if not stat.S_ISCHR(found.st_mode):
-        raise ConfigurationError(f"/{path} is no device file")
-    return DeviceFile(f"/{path}", os.major(found.st_rdev), os.minor(found.st_rdev))
+    def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.path):
+            raise ValueError(f"{self.path!r} is no device file of a GPU")
 
 
-def _capability_files(gpu: Gpu, root: Path) -> Iterable[str]:
-    if gpu.instance is None:
-        return
-    place = root / f"proc/driver/nvidia/capabilities/gpu{gpu.minor}/mig/gi{gpu.instance[0]}"
-    for access in (place / "access", place / f"ci{gpu.instance[1]}/access"):
-        try:
-            minor = re.search(r"DeviceFileMinor:\s*(\d+)", access.read_text("ascii", "replace"))
-        except OSError as error:
-            raise ConfigurationError(f"{access}: {error.strerror}; the MIG instance {gpu.uuid} is gone") from error
-        if minor:
-            yield f"dev/nvidia-caps/nvidia-cap{minor[1]}"
+@dataclass(frozen=True, slots=True)
+class GpuPassage:
+    """The GPUs of one sandbox and nothing else of the node's. Raises ValueError where that is no GPU."""
 
+    uuids: tuple[str, ...]
+    files: tuple[DeviceFile, ...]
+    libraries: Path
+    """Folder of the host, seen read-only at LIBRARIES_AT."""
 
-def _gather_libraries(root: Path, folder: Path) -> Path:
-    """The driver's libraries alone in one folder, under the names that programs ask for. Made once, then only read."""
-    found: dict[str, Path] = {}
-    for place in LIBRARY_FOLDERS:
-        for path in sorted((root / place).glob("lib*.so.*")):
-            if LIBRARIES.fullmatch(path.name):
-                found.setdefault(path.name, path)
-    if not any(name.startswith("libcuda.so") for name in found):
-        raise ConfigurationError("libcuda.so.1 is not installed: the driver's libraries for computing are missing")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, path in found.items():
-        target = folder / name
-        if not target.exists() or target.stat().st_size != path.stat().st_size:
-            draft = folder / f".{name}.{os.getpid()}"
-            shutil.copyfile(path, draft)
-            os.replace(draft, target)
-    return folder
+    def __post_init__(self) -> None:
+        if not self.uuids or not all(_UUID.fullmatch(uuid) for uuid in self.uuids):
+            raise ValueError("at least one GPU, each by its uuid")
+
+    def environment(self) -> dict[str, str]:
+        """What tells CUDA, and runtimes that read NVIDIA's variables, which devices are theirs."""
+        visible = ",".join(self.uuids)
+        return {
+            "NVIDIA_VISIBLE_DEVICES": visible,
+            "CUDA_VISIBLE_DEVICES": visible,
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+            "LD_LIBRARY_PATH": LIBRARIES_AT,
+        }
+
+    def devices(self, uid: int, gid: int) -> list[dict[str, Any]]:
+        """`linux.devices` of the specification, for this user alone."""
+        owner = {"fileMode": 0o600, "uid": uid, "gid": gid}
+        return [
+            {"path": file.path, "type": "c", "major": file.major, "minor": file.minor, **owner} for file in self.files
+        ]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """For `linux.resources.devices`, after the rule that denies all."""
+        allowed = {"allow": True, "type": "c", "access": "rw"}
+        return [{**allowed, "major": file.major, "minor": file.minor} for file in self.files]

@@ -58,9 +58,11 @@ class GpuWatch:
         """The first answer, or the reason why there is none in time; it goes on in the background."""
         if self._task is None:
             self._task = asyncio.create_task(self._watch())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._deadline_s + self._interval_s):
                 await self._answered.wait()
+        except TimeoutError:
+            self._tell(self._silent())
         return self._inventory
 
     async def close(self) -> None:
@@ -101,7 +103,7 @@ class GpuWatch:
                 async with asyncio.timeout(self._interval_s + self._deadline_s):
                     line = await process.stdout.readline()
             except TimeoutError:
-                return self._tell(Inventory(reason=f"NVML gave no answer for {self._deadline_s:g} s"))
+                return self._tell(self._silent())
             except ValueError:
                 return self._tell(Inventory(reason="NVML's answer is too long to make sense"))
             if not line:
@@ -116,6 +118,9 @@ class GpuWatch:
                 self._pause_s = self._first_pause_s
             self._xids |= {gpu.uuid: gpu.xids for gpu in answer.gpus if gpu.xids}
             self._tell(answer)
+
+    def _silent(self) -> Inventory:
+        return Inventory(reason=f"NVML gave no answer for {self._deadline_s:g} s")
 
     def _tell(self, inventory: Inventory) -> None:
         if inventory.reason and inventory.reason != self._inventory.reason:
