@@ -6,7 +6,8 @@ Called by `sandboxes`, which writes the result to disk for runsc. What holds for
   not root could not write there anyway. What may be written are file systems in memory, each with a size limit;
 * no capability in any set, a user other than root, no new privileges, no core dumps;
 * every namespace of its own; no network but loopback (runsc is started with `--network=none`);
-* nothing of the host is mounted but what the caller names, at one of four fixed places, read-only unless asked for.
+* nothing of the host is mounted but what the caller names, at one of five fixed places, read-only unless asked for;
+* no device of the host, but the files of exactly those GPUs that the sandbox was given.
 
 Why fixed places: runsc makes missing mount points *in the image on the host*, so they must exist in every image.
 """
@@ -20,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workers.gpu.passage import LIBRARIES_AT, GpuPassage
 from workers.sandbox.errors import SpecInvalid
 from workers.sandbox.image import Image
 from workers.sandbox.limits import MIB, Limits
 
-MOUNT_POINTS = ("/in", "/out", "/run/sandpool", "/opt/sandpool")
-"""Inputs, outputs, the host's socket, the runner. Every image has these folders, empty."""
+MOUNT_POINTS = ("/in", "/out", "/run/sandpool", "/opt/sandpool", LIBRARIES_AT)
+"""Inputs, outputs, the host's socket, the runner, the libraries of GPUs. Every image has these folders, empty."""
 
 TMP = "/tmp"  # noqa: S108 - inside the sandbox
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -110,9 +112,17 @@ def check_limits(image: Image, limits: Limits) -> None:
 
 
 def build_spec(
-    image: Image, limits: Limits, command: Command, mounts: Iterable[Bind], cgroup: CgroupPlace
+    image: Image,
+    limits: Limits,
+    command: Command,
+    mounts: Iterable[Bind],
+    cgroup: CgroupPlace,
+    gpus: GpuPassage | None = None,
 ) -> dict[str, Any]:
-    """The whole config.json of one sandbox. Raises SpecInvalid when the image does not allow these limits."""
+    """The whole config.json of one sandbox. Raises SpecInvalid when the image does not allow these limits.
+
+    With `gpus`, runsc has to be given their `RUNSC_FLAGS`, and their libraries mounted like anything else.
+    """
     check_limits(image, limits)
     binds = list(mounts)
     targets = [bind.target for bind in binds]
@@ -122,12 +132,13 @@ def build_spec(
         "ociVersion": "1.0.2",
         "hostname": "sandpool",
         "root": {"path": str(image.rootfs), "readonly": True},
-        "process": build_process(image, limits, command),
+        "process": build_process(image, limits, command, gpus),
         "mounts": [*_own_mounts(image, limits), *map(_bind_mount, binds)],
         "linux": {
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
             "cgroupsPath": cgroup.path,
-            "resources": _resources(limits, cgroup),
+            "resources": _resources(limits, cgroup, gpus),
+            **({"devices": gpus.devices(image.uid, image.gid)} if gpus else {}),
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
         },
@@ -139,7 +150,7 @@ def cpu_time(limits: Limits) -> tuple[int, int]:
     return max(1000, int(limits.cpus * CPU_PERIOD_US)), max(2, int(limits.cpus * 1024))
 
 
-def build_process(image: Image, limits: Limits, command: Command) -> dict[str, Any]:
+def build_process(image: Image, limits: Limits, command: Command, gpus: GpuPassage | None = None) -> dict[str, Any]:
     """The process part: of the spec, and (as a file of its own) of `runsc exec`."""
     own = {
         "PATH": PATH,
@@ -149,11 +160,13 @@ def build_process(image: Image, limits: Limits, command: Command) -> dict[str, A
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    # Last what tells of GPUs: a job that names others would only be told of devices which are not there.
+    environment = {**own, **image.env, **command.env, **(gpus.environment() if gpus else {})}
     return {
         "terminal": False,
         "user": {"uid": image.uid, "gid": image.gid, "additionalGids": []},
         "args": list(command.argv),
-        "env": [f"{name}={value}" for name, value in {**own, **image.env, **command.env}.items()],
+        "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": command.cwd or image.home,
         "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
         "noNewPrivileges": True,
@@ -204,7 +217,7 @@ def _bind_mount(bind: Bind) -> dict[str, Any]:
     }
 
 
-def _resources(limits: Limits, cgroup: CgroupPlace) -> dict[str, Any]:
+def _resources(limits: Limits, cgroup: CgroupPlace, gpus: GpuPassage | None) -> dict[str, Any]:
     memory: dict[str, int] = {"limit": limits.memory_bytes}
     quota_us, shares = cpu_time(limits)
     if cgroup.swap:
@@ -213,5 +226,5 @@ def _resources(limits: Limits, cgroup: CgroupPlace) -> dict[str, Any]:
         "memory": memory,
         "cpu": {"period": CPU_PERIOD_US, "quota": quota_us, "shares": shares},
         "pids": {"limit": limits.host_threads},
-        "devices": [{"allow": False, "access": "rwm"}],
+        "devices": [{"allow": False, "access": "rwm"}, *(gpus.rules() if gpus else ())],
     }

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
 
 from workers.errors import WorkerError
+from workers.gpu.desk import GpuDesk, Hold
+from workers.gpu.shares import Share
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import HostClosed
 from workers.sandbox.hosting import HostSpec, HostStatus, Images
@@ -44,6 +46,7 @@ class Host:
         self._starter = Starter(self._sandboxes)
         self._stock = Stock(spec.warm, self._sandboxes, self._starter, self._recover)
         self._promises = Promises(spec.capacity)
+        self._gpus = GpuDesk(Path(spec.folder) / "gpus")
         self._leases: dict[str, Lease] = {}
         self._recovering = asyncio.Lock()
         self._refs: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class Host:
         orphans = await self._sandboxes.open()
         try:
             await self._stock.open()
+            await self._gpus.open()
             self._refs = tuple(await asyncio.to_thread(self._images.refs))
         except BaseException:
             await self._sandboxes.close()
@@ -77,6 +81,7 @@ class Host:
             self._upkeep.cancel()
             await asyncio.wait([self._upkeep])
         await self._stock.close()
+        await self._gpus.close()
         for lease in list(self._leases.values()):
             await lease.kill()
         await self._starter.close()
@@ -98,22 +103,32 @@ class Host:
             warm=self._stock.spares(),
             images=self._refs,
             open=self._is_open,
+            gpus=self._gpus.status(),
+            no_gpus=self._gpus.reason(),
         )
 
     @asynccontextmanager
-    async def lease(self, image: str, limits: Limits, *, tenant: str) -> AsyncIterator[Lease]:
+    async def lease(
+        self, image: str, limits: Limits, *, tenant: str, gpus: Sequence[Share] = ()
+    ) -> AsyncIterator[Lease]:
         """A sandbox that nobody ever used, for one job of one tenant; destroyed when the body ends, however it ends.
 
         Raises HostFull and HostClosed (another host may take it), SpecInvalid, other SandboxErrors, and what the image
-        store raises for an image that is not there.
+        store raises for an image that is not there. With `gpus` also GpuBusy and GpuUnavailable (another host may).
         """
         found = await self._resolve(image)
         check_limits(found, limits)
         promise = await self._promises.make(limits)
+        hold: Hold | None = None
         try:
-            live = await self._stock.take(found, limits)
+            if gpus:
+                hold = await self._gpus.take(gpus, tenant)
+                live = await self._starter.cold(found, limits, hold.passage)  # nothing on a GPU can be restored
+            else:
+                live = await self._stock.take(found, limits)
         except BaseException:
             self._promises.drop(promise)
+            self._gpus.give_back(hold)
             raise
         lease = self._leases[live.id] = Lease(live, self._sandboxes, tenant)
         try:
@@ -124,6 +139,7 @@ class Host:
             ending = self._starter.end(live)
             lease.close_with(ending)
             self._promises.drop_after(promise, ending)
+            ending.add_done_callback(lambda _: self._gpus.give_back(hold))
 
     async def _resolve(self, ref: str) -> Image:
         """The image, which nobody removes from now on."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from workers.gpu.shares import GpuStatus
 from workers.sandbox.capacity import Capacity
 from workers.sandbox.demand import WarmSpec
 from workers.sandbox.image import Image
@@ -53,6 +54,10 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What can be started here: `name` and `name@digest`."""
     paused: int = 0
     open: bool = True
+    gpus: tuple[GpuStatus, ...] = ()
+    """Every GPU of the node, ill ones too."""
+    no_gpus: str = ""
+    """Why there are none, or fewer than there should be."""
 
 
 class Images(Protocol):

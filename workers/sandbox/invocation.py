@@ -40,6 +40,8 @@ class Launch:
     """Folder with its config.json; runsc's log and pid file go there too."""
     read_only: tuple[Path, ...] = ()
     """What config.json mounts read-only: the host's kernel is told so as well (`reaper.become` says why)."""
+    flags: tuple[str, ...] = ()
+    """For runsc, of this sandbox alone."""
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None

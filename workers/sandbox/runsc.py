@@ -221,9 +221,9 @@ class Runsc:
             for file in self._spec.folder.glob(pattern):
                 file.unlink(missing_ok=True)
 
-    def _argv(self, verb: str, *arguments: str, log: Path | None = None) -> list[str]:
+    def _argv(self, verb: str, *arguments: str, log: Path | None = None, flags: Sequence[str] = ()) -> list[str]:
         logging = [f"--log={log}", "--log-format=json"] if log else []
-        return [self._binary, *self._flags, *logging, verb, *arguments]
+        return [self._binary, *self._flags, *flags, *logging, verb, *arguments]
 
     async def _launch(
         self, verb: str, sandbox_id: str, launch: Launch, arguments: Sequence[str], timeout_s: float
@@ -231,7 +231,8 @@ class Runsc:
         """A command that leaves a sandbox behind, which keeps its descriptors: errors come by a log, not by a pipe."""
         channel, bundle = self._require_channel(), launch.bundle
         log, pid_file = bundle / "runsc.log", bundle / "pid"
-        argv = self._argv(verb, *arguments, f"--bundle={bundle}", f"--pid-file={pid_file}", sandbox_id, log=log)
+        arguments = [*arguments, f"--bundle={bundle}", f"--pid-file={pid_file}", sandbox_id]
+        argv = self._argv(verb, *arguments, log=log, flags=launch.flags)
         stdio = (launch.stdin, launch.stdout, launch.stderr)
         descriptors = [self._null if given is None else given for given in stdio]
         read_only = [str(path) for path in launch.read_only]

@@ -18,10 +18,11 @@ import secrets
 import shutil
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from workers.gpu.passage import LIBRARIES_AT, RUNSC_FLAGS, GpuPassage
 from workers.sandbox.bundle import Bind, Command, build_process, build_spec, check_sandbox_id
 from workers.sandbox.cgroup import Cgroups, CgroupUsage
 from workers.sandbox.errors import (
@@ -63,6 +64,7 @@ class Sandbox:
     limits: Limits
     mounts: tuple[Bind, ...]
     folder: Path
+    gpus: GpuPassage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +136,16 @@ class Sandboxes:
         mounts: Iterable[Bind] = (),
         stdio: Stdio = NO_STDIO,
         sandbox_id: str | None = None,
+        gpus: GpuPassage | None = None,
     ) -> Sandbox:
         """A new sandbox, its command running.
 
         Raises SpecInvalid, RunscFailed, RunscHung; then nothing of it is left.
         """
-        sandbox = self._describe(image, limits, mounts, sandbox_id)
-        spec = build_spec(image, limits, command, sandbox.mounts, self.cgroups.place(sandbox.id))
+        if gpus is not None:
+            mounts = [*mounts, Bind(source=gpus.libraries, target=LIBRARIES_AT)]
+        sandbox = replace(self._describe(image, limits, mounts, sandbox_id), gpus=gpus)
+        spec = build_spec(image, limits, command, sandbox.mounts, self.cgroups.place(sandbox.id), gpus)
         async with self._undone_on_error(sandbox):
             await asyncio.to_thread(_write_bundle, sandbox.folder, spec)
             await self.runsc.run(sandbox.id, _launch(sandbox, stdio))
@@ -197,6 +202,8 @@ class Sandboxes:
         Raises SnapshotSpaceExhausted and CheckpointRefused; the sandbox goes on then.
         """
         sandbox = self._find(sandbox_id)
+        if sandbox.gpus is not None:
+            raise SpecInvalid("gpus", "a sandbox with a GPU cannot be saved: what is on the GPU would be lost")
         key = await self.key(sandbox.image)
         needed_bytes = (await asyncio.to_thread(self.cgroups.usage, sandbox_id)).memory_bytes
         draft = await asyncio.to_thread(self.snapshots.draft, needed_bytes)
@@ -228,7 +235,7 @@ class Sandboxes:
         """Run one more command inside until it ends; its output together at most the limits' `output_bytes`."""
         sandbox = self._find(sandbox_id)
         process = sandbox.folder / f"process-{secrets.token_hex(6)}.json"
-        content = json.dumps(build_process(sandbox.image, sandbox.limits, command)).encode()
+        content = json.dumps(build_process(sandbox.image, sandbox.limits, command, sandbox.gpus)).encode()
         await asyncio.to_thread(process.write_bytes, content)
         limits = sandbox.limits
         try:
@@ -359,7 +366,8 @@ async def to_its_end(cleaning: Coroutine[Any, Any, object]) -> None:
 def _launch(sandbox: Sandbox, stdio: Stdio) -> Launch:
     read_only = tuple(bind.source for bind in sandbox.mounts if not bind.writable)
     stdin, stdout, stderr = stdio
-    return Launch(bundle=sandbox.folder, read_only=read_only, stdin=stdin, stdout=stdout, stderr=stderr)
+    flags = RUNSC_FLAGS if sandbox.gpus else ()
+    return Launch(bundle=sandbox.folder, read_only=read_only, flags=flags, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
 def _write_bundle(folder: Path, spec: dict[str, Any]) -> None:

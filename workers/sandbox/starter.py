@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workers.gpu.passage import GpuPassage
 from workers.sandbox.bundle import Bind, Command, check_limits
 from workers.sandbox.errors import RunnerAbsent, SandboxError, SpecInvalid
 from workers.sandbox.image import Image
@@ -61,9 +62,9 @@ class Starter:
         self._sandboxes = sandboxes
         self._cleaning: set[asyncio.Task[Ended]] = set()
 
-    async def cold(self, image: Image, limits: Limits) -> Live:
+    async def cold(self, image: Image, limits: Limits, gpus: GpuPassage | None = None) -> Live:
         """A new sandbox, its runner started. Raises SandboxError; then nothing is left of it."""
-        return await self._start(image, limits, None)
+        return await self._start(image, limits, None, gpus)
 
     async def restored(self, snapshot: Snapshot, image: Image, limits: Limits) -> Live:
         """A copy of a saved sandbox, reseeded. Raises SandboxError; then nothing is left of it."""
@@ -97,7 +98,9 @@ class Starter:
         await live.session.close()
         return await self._sandboxes.destroy(live.id)
 
-    async def _start(self, image: Image, limits: Limits, snapshot: Snapshot | None) -> Live:
+    async def _start(
+        self, image: Image, limits: Limits, snapshot: Snapshot | None, gpus: GpuPassage | None = None
+    ) -> Live:
         sandbox_id = new_sandbox_id()
         folder = self._sandboxes.folder_of(sandbox_id)
         listener = Listener(folder / "sockets")
@@ -110,7 +113,9 @@ class Starter:
             await asyncio.to_thread(_make_folders, folder)
             await listener.open()
             if snapshot is None:
-                sandbox = await self._sandboxes.create(image, limits, START, mounts=mounts, sandbox_id=sandbox_id)
+                sandbox = await self._sandboxes.create(
+                    image, limits, START, mounts=mounts, sandbox_id=sandbox_id, gpus=gpus
+                )
             else:
                 sandbox = await self._sandboxes.restore(
                     snapshot, image, limits=limits, mounts=mounts, sandbox_id=sandbox_id
