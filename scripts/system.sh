@@ -3,7 +3,7 @@
 
 APT_FOLDER=${APT_FOLDER:-/etc/apt}
 RUNSC_OLDEST=2023 # older ones have no systrap platform
-PROGRAMS="rabbitmq-server postgresql runsc mmdebstrap pgbouncer"
+PROGRAMS="rabbitmq-server postgresql runsc mmdebstrap pgbouncer gcc"
 
 has_program() {
   case "$1" in
@@ -12,6 +12,7 @@ has_program() {
       [ -x /opt/rabbitmq/sbin/rabbitmq-server ] ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/usr/pgsql-*/bin/initdb' >/dev/null ||
       [ -x /usr/local/pgsql/bin/initdb ] ;;
+    gcc) command -v gcc >/dev/null && [ -e /usr/include/stdio.h ] ;;
     pgbouncer) command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -28,6 +29,7 @@ remedy() {
     postgresql) echo "postgresql: as root \`apt-get install postgresql\`; without root the PostgreSQL of a PyPI wheel in .venv is used" ;;
     runsc) echo "runsc (gVisor, for sandboxes): as root \`apt-get install runsc\`, on Debian 12 from bookworm-backports; elsewhere see gvisor.dev/docs/user_guide/install" ;;
     mmdebstrap) echo "mmdebstrap (builds sandbox images): as root \`apt-get install mmdebstrap\`" ;;
+    gcc) echo "gcc (tests stand a fake NVIDIA library below the real binding): as root \`apt-get install gcc libc6-dev\`" ;;
     pgbouncer) echo "pgbouncer (peer in the benchmarks): as root \`apt-get install pgbouncer\`" ;;
   esac
 }
@@ -80,6 +82,7 @@ install_program() {
       install_packages pgbouncer
       disable_service pgbouncer ;;
     runsc) install_runsc ;;
+    gcc) install_packages gcc libc6-dev ;;
     *) install_packages "$1" ;;
   esac
 }

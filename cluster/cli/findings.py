@@ -8,6 +8,7 @@ every question has a time limit.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import resource
@@ -15,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,17 @@ from cluster.local.flights import find_flights
 from cluster.local.ports import free_port
 from cluster.local.postgres import find_postgres
 from cluster.local.rabbitmq import AMQP_GREETING, find_rabbitmq
+from workers.gpu.device import NONE_HERE
+from workers.gpu.sense import sense
 
 if TYPE_CHECKING:
     from cluster.settings import Settings
 
 ANSWER_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 5.0
+GPU_DRIVER = Path("/dev/nvidiactl")
+GPU_TIMEOUT_S = 15.0
+GPU_REMEDY = "this node gets no GPU jobs; see what `nvidia-smi` and the kernel's log say"
 GIB = 2**30
 DISK_NEEDED_BYTES, DISK_WANTED_BYTES = 1 * GIB, 5 * GIB
 MEMORY_NEEDED_BYTES, MEMORY_WANTED_BYTES = 1 * GIB, 4 * GIB
@@ -61,7 +68,7 @@ def machine_findings(folder: Path) -> Iterator[Finding]:
     for question in (python, packages, rabbitmq, postgresql, flights_data, runsc, mmdebstrap, localhost, ports, memory):
         yield question()
     yield disk(folder)
-    for question in (shared_memory, open_files, cgroups):
+    for question in (shared_memory, open_files, cgroups, gpus):
         yield question()
 
 
@@ -135,6 +142,25 @@ def runsc() -> Finding:
     if year and int(year.group()) < RUNSC_OLDEST:
         return Finding("runsc", "warning", f"{version} has no systrap platform", remedy)
     return Finding("runsc", "ok", version)
+
+
+def gpus() -> Finding:
+    """By the process that hosts ask too: a driver in trouble can hold up only that."""
+    if not GPU_DRIVER.exists():
+        return Finding("gpus", "ok", f"none; {NONE_HERE}")
+    try:
+        said = subprocess.run(
+            [sys.executable, "-m", "workers.gpu.inventory", "--once"], capture_output=True, timeout=GPU_TIMEOUT_S
+        ).stdout
+        found = sense(json.loads(said))
+    except (subprocess.TimeoutExpired, OSError, ValueError) as error:
+        return Finding("gpus", "warning", f"NVML does not answer: {type(error).__name__}", GPU_REMEDY)
+    ill = [f"{gpu.uuid}: {gpu.unhealthy}" for gpu in found.gpus if gpu.unhealthy]
+    if found.reason or ill:
+        return Finding("gpus", "warning", "; ".join([found.reason, *ill]).strip("; "), GPU_REMEDY)
+    kinds = Counter(f"{gpu.model} {gpu.mig}".strip() for gpu in found.gpus)
+    names = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    return Finding("gpus", "ok", f"{names}, driver {found.driver}")
 
 
 def mmdebstrap() -> Finding:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli import findings
+from cluster.cli.findings import Finding
 from tests.support.nvml import GIB, build_fake_nvml, h100, script
 from workers.gpu.device import NONE_HERE, GpuProcess, Inventory
 from workers.gpu.watch import GpuWatch, usable
@@ -201,3 +203,17 @@ def children() -> set[int]:
         except (OSError, ProcessLookupError):
             continue
     return {pid for pid in found if b"workers.gpu.inventory" in command_line(pid)}
+
+
+def test_doctor_names_the_gpus_or_what_ails_them(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "GPU_DRIVER", tmp_path / "nvidiactl")
+    assert findings.gpus() == Finding("gpus", "ok", f"none; {NONE_HERE}")
+    (tmp_path / "nvidiactl").touch()
+    say(script(h100(0), h100(1)))
+    assert findings.gpus() == Finding("gpus", "ok", "2 x NVIDIA H100 80GB HBM3, driver 550.54.15")
+    say(script(h100(0), h100(1, ecc=3)))
+    ill = findings.gpus()
+    assert ill.state == "warning" and "3 memory errors" in ill.detail and ill.remedy
+    say(script(h100(0), hang_nvmlDeviceGetTemperature=1))
+    monkeypatch.setattr(findings, "GPU_TIMEOUT_S", 1.0)
+    assert findings.gpus().detail == "NVML does not answer: TimeoutExpired"
