@@ -23,7 +23,7 @@ from queues.errors import BrokerAway, DoorClosed, NotConfirmed, Unroutable
 from queues.fence import queue_error
 from queues.message import Message, dead_letter, next_attempt, read_delivery, routing_key_of
 from queues.topology import DEAD, Limits, Topology, retry_delay, retry_name, topology
-from sandpool.fault import VENDOR_ERRORS, Fault, fault_of
+from sandpool.fault import VENDOR_ERRORS, Fault, Kind, fault_of
 from sandpool.link import Lane, Link
 from sandpool.wire import CONTENT_TYPE, EVENTS_EXCHANGE
 
@@ -67,13 +67,20 @@ class AmqpDoor:
 
     async def consume(self, queue: str, prefetch: int, on_delivery: OnDelivery) -> None:
         self._wanted[queue] = (prefetch, on_delivery)
-        lane = self._require_link().current
+        link = self._require_link()
+        lane = link.current
         if lane is None:
             return  # the next lane starts with it
         try:
             await self._consume(lane, queue)
         except VENDOR_ERRORS as error:
-            raise queue_error(fault_of(error)) from error
+            fault = fault_of(error)
+            if fault.kind is not Kind.AWAY:
+                raise queue_error(fault) from error
+            # Shortly after a broker's restart a queue may have no leader yet, and consuming ends the connection. The
+            # link connects again, with pauses; a lane is there once it consumes everything that is wanted.
+            lane.broken.set()
+            await self._wait_for_lane(link)
 
     async def stop_consuming(self) -> None:
         self._wanted.clear()
@@ -134,6 +141,12 @@ class AmqpDoor:
         self._wanted.clear()
         if self._link is not None:
             await self._link.close()
+
+    async def _wait_for_lane(self, link: Link) -> None:
+        try:
+            await link.lane(OPEN_TIMEOUT_S)
+        except Fault as fault:
+            raise queue_error(fault) from fault
 
     async def _prepare(self, lane: Lane) -> None:
         """Runs on every new lane: declare, then take up consuming where the last lane left it."""

@@ -50,6 +50,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def runs(pid: int) -> bool:
+    """Whether any thread of this process could still do something: neither stopped nor ended."""
+    try:
+        stats = [(task / "stat").read_bytes() for task in Path("/proc", str(pid), "task").iterdir()]
+    except OSError:
+        return False  # it ended
+    return any(stat[stat.rindex(b")") + 2 :][:1] not in b"TtZX" for stat in stats)
+
+
 def signal_all(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         try:

@@ -120,8 +120,14 @@ class OwnedProcess:
         self._end(signal.SIGUSR1, KILL_TIMEOUT_S)
 
     def freeze(self) -> None:
-        """Stop it from running without ending it: connections stay open and nothing answers."""
+        """Stop it from running without ending it: connections stay open and nothing answers. Returns once it stands
+        still: on a busy machine a thread may go on for a good while after the signal."""
         self._signal_tree(signal.SIGSTOP)
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        while self._leash is not None and any(map(leash.runs, leash.descendants(self._leash.pid))):
+            if time.monotonic() > deadline:
+                raise ServiceFailed(self.name, f"did not stand still within {KILL_TIMEOUT_S:g} s", self.log_tail())
+            time.sleep(POLL_S)
 
     def thaw(self) -> None:
         self._signal_tree(signal.SIGCONT)

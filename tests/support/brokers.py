@@ -36,6 +36,20 @@ SERVICE = "sandpool"
 TENANTS = ("acme", "globex", "acme-2", "ac_me")
 PASSWORD = "for-tests-only"
 _numbers = count(1)
+WORKERS_ARE_UP = """
+Strict = fun(Q) -> rabbit_misc:table_lookup(amqqueue:get_arguments(Q), <<"x-dead-letter-strategy">>) =/= undefined end,
+Wait = fun
+  (_, 0) -> false;
+  (Again, Tries) ->
+    Wanted = length(lists:filter(Strict, rabbit_amqqueue:list())),
+    Workers = [Pid || {_, Pid, _, _} <- supervisor:which_children(rabbit_fifo_dlx_sup), is_pid(Pid)],
+    if
+      length(Workers) >= Wanted -> [sys:get_state(Pid, 20000) || Pid <- Workers], true;
+      true -> timer:sleep(20), Again(Again, Tries - 1)
+    end
+end,
+Wait(Wait, 500)."""
+"""Each quorum queue with at-least-once dead-lettering has its worker, and each worker answers: it has started."""
 
 
 class Broker(Protocol):
@@ -95,11 +109,7 @@ class TwinBroker:
 
 
 class RealBroker:
-    """A RabbitMQ node; raw channels act as any AMQP client could.
-
-    Every test gets a virtual host of its own. (Deleting the queues instead breaks them: RabbitMQ 3.10 does not survive
-    the deletion of a quorum queue that has just recovered from a restart.)
-    """
+    """A RabbitMQ node; raw channels act as any AMQP client could. Every test gets a virtual host of its own."""
 
     def __init__(self, node: RabbitNode) -> None:
         self.node = node
@@ -127,8 +137,14 @@ class RealBroker:
         self.node.evaluate(f'ok = rabbit_definitions:import_raw(base64:decode(<<"{encoded}">>)).')
 
     def close_host(self) -> None:
-        """Delete the virtual host with all that is in it."""
-        self.node.evaluate(f'rabbit_vhost:delete(<<"{self._host}">>, <<"tests">>), ok.')
+        """Delete the virtual host with all that is in it, once its queues' dead-letter workers have come up.
+
+        Not before: a worker whose queue vanishes while it starts crashes, and RabbitMQ 3.10 forgives one crash: then
+        every queue with at-least-once dead-lettering that is declared on the node fails, until the node is restarted.
+        A queue that never comes up (killed before it was noted on disk) is left to the node's end.
+        """
+        if self.node.evaluate(WORKERS_ARE_UP) == "true":
+            self.node.evaluate(f'rabbit_vhost:delete(<<"{self._host}">>, <<"tests">>), ok.')
 
     def door(self, limits: Limits | None = None) -> Door:
         return AmqpDoor(self.urls[SERVICE], limits)

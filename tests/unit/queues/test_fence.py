@@ -69,5 +69,11 @@ def test_each_fault_says_whether_to_try_again(
     assert ours.retry == clients.retry
 
 
+def test_a_broker_that_fails_inside_says_what_to_do_if_it_stays_so() -> None:
+    fault = fault_of(vendor.ConnectionInternalError("INTERNAL_ERROR"))
+    assert fault.kind is Kind.AWAY
+    assert "restart its node" in str(queue_error(fault))
+
+
 def test_a_mismatch_says_what_to_do() -> None:
     assert "delete it" in str(queue_error(Fault(Kind.MISMATCH, "inequivalent arg")))

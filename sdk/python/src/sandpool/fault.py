@@ -61,4 +61,6 @@ def fault_of(error: BaseException) -> Fault:
     if kind is Kind.REFUSED:
         return Fault(kind, "the broker refused the message: its queue is full")
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, vendor.ConnectionInternalError):
+        text = f"{text}: the broker failed inside; if that stays so, restart its node"
     return Fault(kind, "no answer from the broker in time" if isinstance(error, asyncio.TimeoutError) else text)
