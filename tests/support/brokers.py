@@ -37,19 +37,21 @@ TENANTS = ("acme", "globex", "acme-2", "ac_me")
 PASSWORD = "for-tests-only"
 _numbers = count(1)
 WORKERS_ARE_UP = """
+Host = <<"{host}">>,
 Strict = fun(Q) -> rabbit_misc:table_lookup(amqqueue:get_arguments(Q), <<"x-dead-letter-strategy">>) =/= undefined end,
+Wanted = lists:sort([amqqueue:get_name(Q) || Q <- lists:filter(Strict, rabbit_amqqueue:list(Host))]),
+Serves = fun(Pid) -> try element(2, sys:get_state(Pid, 20000)) catch _:_ -> none end end,
 Wait = fun
   (_, 0) -> false;
   (Again, Tries) ->
-    Wanted = length(lists:filter(Strict, rabbit_amqqueue:list())),
-    Workers = [Pid || {_, Pid, _, _} <- supervisor:which_children(rabbit_fifo_dlx_sup), is_pid(Pid)],
-    if
-      length(Workers) >= Wanted -> [sys:get_state(Pid, 20000) || Pid <- Workers], true;
-      true -> timer:sleep(20), Again(Again, Tries - 1)
+    Served = [Serves(Pid) || {{_, Pid, _, _}} <- supervisor:which_children(rabbit_fifo_dlx_sup), is_pid(Pid)],
+    case Wanted -- Served of
+      [] -> true;
+      _ -> timer:sleep(20), Again(Again, Tries - 1)
     end
 end,
-Wait(Wait, 500)."""
-"""Each quorum queue with at-least-once dead-lettering has its worker, and each worker answers: it has started."""
+Wait(Wait, 250)."""
+"""Each quorum queue with at-least-once dead-lettering has its worker, and that answers: it has started."""
 
 
 class Broker(Protocol):
@@ -143,7 +145,7 @@ class RealBroker:
         every queue with at-least-once dead-lettering that is declared on the node fails, until the node is restarted.
         A queue that never comes up (killed before it was noted on disk) is left to the node's end.
         """
-        if self.node.evaluate(WORKERS_ARE_UP) == "true":
+        if self.node.evaluate(WORKERS_ARE_UP.format(host=self._host)) == "true":
             self.node.evaluate(f'rabbit_vhost:delete(<<"{self._host}">>, <<"tests">>), ok.')
 
     def door(self, limits: Limits | None = None) -> Door:
