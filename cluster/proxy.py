@@ -7,8 +7,11 @@ one that does not exist.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -17,8 +20,11 @@ from cluster.app import Parts
 from cluster.errors import SettingsInvalid
 from workers.sql.broker.broker import SOCKET_NAME, Broker
 from workers.sql.broker.door import Limits
+from workers.sql.broker.trail import Trail
 from workers.sql.judge import Judge
 from workers.sql.pool import Pool
+from workers.volumes.keys import audit_key
+from workers.volumes.store import open_volume
 
 
 def tenant_of(parts: Parts, database: str, asked: str | None) -> str:
@@ -44,7 +50,14 @@ def limits_of(parts: Parts, database: str, tenant: str, most_sessions: int) -> L
 async def open_proxy(
     parts: Parts, database: str, tenant: str, folder: Path, *, most_sessions: int
 ) -> AsyncIterator[Broker]:
-    """A broker whose door is `folder`/.s.PGSQL.5432. Raises WorkerError, OSError."""
+    """A broker whose door is `folder`/.s.PGSQL.5432. Raises WorkerError, OSError.
+
+    Its audit trail is written into the tenant's first volume, under a name like a job's.
+    """
+    volume_name = parts.rules.tenants[tenant].volumes[0]
+    volume = await asyncio.to_thread(open_volume, parts.volumes[volume_name])
+    owner = f"proxy-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    trail = Trail(lambda number, lines: volume.acreate(audit_key(tenant, owner, database, number), lines))
     limits = limits_of(parts, database, tenant, most_sessions)
     spec = msgspec.structs.replace(
         parts.pools[database], wire_budget=parts.pools[database].budget, session_statement_s=limits.statement_s
@@ -56,7 +69,7 @@ async def open_proxy(
             broker = Broker(spec, parts.policies[database], judge, pool.lender, pool.catalog, limits)
             await broker.start()
             try:
-                await broker.serve(folder / SOCKET_NAME, tenant, "proxy")
+                await broker.serve(folder / SOCKET_NAME, tenant, trail)
                 yield broker
             finally:
                 await broker.close()

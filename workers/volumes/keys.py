@@ -1,6 +1,7 @@
 """The names of objects in a volume, and the way back from a name to what it means. Pure.
 
     <tenant>/<job_id>/manifest.json                           the record: the job's single outcome
+    <tenant>/<job_id>/audit-<trail>-00000.jsonl               what the job's sessions ran on a database
     <tenant>/<job_id>/<attempt_id>/part-00000.parquet         the data of one attempt
     <tenant>/<job_id>/<attempt_id>/out/<path>                 an output file of its code
     <tenant>/<job_id>/<attempt_id>/display/1-0.png            what its code displayed
@@ -36,6 +37,7 @@ MAX_SEGMENT_BYTES = 255
 """NAME_MAX of every usual Linux filesystem."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_AUDIT = re.compile(r"audit-[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9]{5,}\.jsonl")
 _PART = re.compile(r"part-([0-9]{5})\.parquet")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")
 _KEY = re.compile(r"(?!\.)[A-Za-z0-9_.!=+@-]+(?:/(?!\.)[A-Za-z0-9_.!=+@-]+)*")
@@ -96,6 +98,21 @@ def output_key(tenant: str, job_id: str, attempt_id: str, folder: Folder, path: 
     name = "/".join(_encode_segment(segment) for segment in path.split("/") if segment)
     fits = len(prefix) + len(name) <= MAX_KEY_BYTES and max(map(len, name.split("/"))) <= MAX_SEGMENT_BYTES
     return prefix + (name if name and fits else f"sha256-{hashlib.sha256(_bytes_of(path)).hexdigest()}")
+
+
+def audit_key(tenant: str, job_id: str, trail: str, number: int) -> str:
+    """Key of one piece of an audit trail of this job; `trail` tells the job's trails apart."""
+    name = f"audit-{_checked_id(trail, 'trail')}-{number:05d}.jsonl"
+    return f"{encode_tenant(tenant)}/{_checked_id(job_id, 'job id')}/{name}"
+
+
+def parse_audit_key(key: str) -> RecordName | None:
+    """Whose audit trail this is a piece of; None for every other key."""
+    segments = key.split("/")
+    if len(segments) != 3 or not _AUDIT.fullmatch(segments[2]) or not _ID.fullmatch(segments[1]):
+        return None
+    tenant = decode_tenant(segments[0])
+    return None if tenant is None else RecordName(tenant, segments[1])
 
 
 def parse_data_key(key: str) -> DataName | None:

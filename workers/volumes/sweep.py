@@ -3,16 +3,17 @@
 `doomed` is pure: what lies under one job plus its record -> the keys to remove. `sweep` carries it out for a bounded
 number of objects and says where the next pass goes on; the scheduler runs it now and then in a thread.
 
-    there is a record     past its retain_until              data, then the record
+    there is a record     past its retain_until              data and audit trails, then the record
                           data that the record does not      removed LOSER_GRACE_S after they were written
                           name (losing attempts)
     there is none         data                               removed ORPHAN_GRACE_S after they were written
     it is corrupt         everything                         kept, for a human to look at
 
-Data goes before the record: while the record is there a redelivered job is not run again. ORPHAN_GRACE_S is longer than
-any attempt may last (sandpool.job.MAX_TIMEOUT_S), so what an attempt still writes is never taken from it. Objects
-that Sandpool did not name are never touched. Unfinished writes have no names and are not seen here: see
-workers.volumes.draft for files; in object stores the bucket's own rule for incomplete multipart uploads removes them.
+An audit trail without a record (a person's proxy) is kept. Data goes before the record: while the record is there a
+redelivered job is not run again. ORPHAN_GRACE_S is longer than any attempt may last (sandpool.job.MAX_TIMEOUT_S), so
+what an attempt still writes is never taken from it. Objects that Sandpool did not name are never touched. Unfinished
+writes have no names and are not seen here: see workers.volumes.draft for files; in object stores the bucket's own rule
+for incomplete multipart uploads removes them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from datetime import datetime, timedelta
 from sandpool.job import MAX_TIMEOUT_S
 from sandpool.outcome import Outcome
 from workers.errors import VolumeCorrupt
-from workers.volumes.keys import parse_data_key, parse_record_key
+from workers.volumes.keys import parse_audit_key, parse_data_key, parse_record_key
 from workers.volumes.objects import ObjectMeta
 from workers.volumes.record import read_record
 from workers.volumes.store import Volume
@@ -52,7 +53,9 @@ def doomed(objects: Sequence[ObjectMeta], record: Outcome | None, now: datetime)
     if record is None:
         return [meta.key for meta in parts if _is_older(meta, ORPHAN_GRACE_S, now)]
     if record.retain_until is not None and record.retain_until <= now:
-        return [meta.key for meta in parts] + [meta.key for meta in objects if parse_record_key(meta.key)]
+        trails = [meta.key for meta in objects if parse_audit_key(meta.key)]
+        records = [meta.key for meta in objects if parse_record_key(meta.key)]
+        return [meta.key for meta in parts] + trails + records
     named = record.keys()
     return [meta.key for meta in parts if meta.key not in named and _is_older(meta, LOSER_GRACE_S, now)]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from workers.errors import ConfigurationError
 from workers.sql.broker.backend import Backend
@@ -52,7 +53,7 @@ class Broker:
         self._lender = lender
         self._shelf = CatalogShelf(read_catalog)
         self._doors: dict[str, tuple[Door, asyncio.Server]] = {}
-        self._recoveries: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._services = Services(
             database=spec.database,
@@ -72,15 +73,15 @@ class Broker:
         await self._shelf.fresh(0.0)
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
-    async def serve(self, path: Path, tenant: str, owner: str, *, most_sessions: int = 0, mode: int = 0o600) -> None:
-        """Open a door at `path` (.../.s.PGSQL.5432) for this tenant and owner. Raises ConfigurationError, OSError."""
+    async def serve(self, path: Path, tenant: str, trail: Trail, *, most_sessions: int = 0, mode: int = 0o600) -> None:
+        """Open a door at `path` (.../.s.PGSQL.5432) for this tenant. Raises ConfigurationError, OSError."""
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise ConfigurationError(
                 f"the path of a socket may have {LONGEST_PATH} bytes", hint="choose a shorter folder"
             )
         services = self._services
         rulings = Rulings(self._judge, self._policy, self._shelf, tenant, writes=services.writes)
-        door = Door(tenant, owner, rulings, Trail(), most_sessions or services.limits.most_sessions)
+        door = Door(tenant, rulings, trail, most_sessions or services.limits.most_sessions)
         await asyncio.to_thread(path.unlink, missing_ok=True)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: Session(services, door), str(path), backlog=BACKLOG)
@@ -96,6 +97,7 @@ class Broker:
         door.is_closing = True
         for session in [*door.sessions.values(), *door.arriving]:
             session.shut()
+        await door.trail.flush(is_last=True)
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -119,8 +121,8 @@ class Broker:
             await self.withdraw(Path(path))
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._recoveries:
-            await asyncio.wait(self._recoveries, timeout=CLOSE_GRACE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
 
     def session_count(self) -> int:
         """Sessions that were let in."""
@@ -133,6 +135,8 @@ class Broker:
             for door, _ in list(self._doors.values()):
                 for session in [*door.sessions.values(), *door.arriving]:
                     session.tick(now_s)
+                if door.trail.is_due:
+                    self._own(door.trail.flush())
 
     def _recover(self, backend: Backend, is_copying: bool, is_unsynced: bool) -> None:
         """Its client is gone: end what it left, then lend the connection on."""
@@ -147,6 +151,9 @@ class Broker:
             else:
                 self._lender.discard(backend, Sort.Wire)
 
-        task = asyncio.get_running_loop().create_task(work())
-        self._recoveries.add(task)
-        task.add_done_callback(self._recoveries.discard)
+        self._own(work())
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

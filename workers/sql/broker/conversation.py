@@ -346,7 +346,7 @@ class Conversation(ABC):
         verdict = ruling.verdict
         match verdict:
             case Refuse():
-                raise Trouble(verdict.sqlstate, verdict.message, hint=verdict.hint, rule=verdict.rule)
+                raise self._denied(ruling, verdict)
             case Several():
                 return self._perform_all(ruling)
             case Answer():
@@ -388,7 +388,7 @@ class Conversation(ABC):
             return False
         verdict = ruling.verdict
         if isinstance(verdict, Refuse):
-            raise Trouble(verdict.sqlstate, verdict.message, hint=verdict.hint, rule=verdict.rule)
+            raise self._denied(ruling, verdict)
         if name and name in self._statements:
             raise Trouble("42P05", f"prepared statement {_shown(name)} already exists")
         if len(self._statements) >= self.services.limits.most_statements and name not in self._statements:
@@ -739,6 +739,10 @@ class Conversation(ABC):
             return
         columns = row_description(answer.columns) if answer.columns and with_columns else b""
         self._say(columns + b"".join(map(data_row, answer.rows)) + complete(answer.tag))
+
+    def _denied(self, ruling: Ruling, refuse: Refuse) -> Trouble:
+        self.door.trail.refused(ruling, refuse)
+        return Trouble(refuse.sqlstate, refuse.message, hint=refuse.hint, rule=refuse.rule)
 
     def _notice(self, sqlstate: str, said: str) -> None:
         self._say(error_response(Trouble(sqlstate, said), kind=b"N"))

@@ -61,8 +61,6 @@ class Door:
     """One identity, and its sessions."""
 
     tenant: str
-    owner: str
-    """The job, or `proxy`."""
     rulings: Rulings
     trail: Trail
     most_sessions: int

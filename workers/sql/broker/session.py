@@ -383,6 +383,8 @@ class Session(Conversation, asyncio.Protocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
+        # What the server already owes must be sent, or the connection would wait for it in vain.
+        self.flush()
         if self._transport is not None and not self._is_closed:
             self._transport.close()
         self._is_closed = True
