@@ -5,11 +5,13 @@ Called by the scheduler for each job taken, before the policy looks at the SQL. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sandpool.job import Job, SqlJob, is_expired
+from cluster.sandbox_admission import Room, SandboxRules, refusal_of, room_of
+from sandpool.job import Job, Limits, SqlJob, is_expired
 from sandpool.outcome import Ending, ErrorInfo, Verdict
 
 
@@ -22,6 +24,8 @@ class TenantRules:
     """The first one also records what cannot be recorded where the job asked."""
     max_timeout_s: float
     max_attempts: int
+    images: frozenset[str] | None = None
+    """Images in which its code may run; None: every one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class DatabaseLimits:
     statement_timeout_s: float
 
 
+_CODE = DatabaseLimits(max_rows=0, max_bytes=0, max_cost=None, statement_timeout_s=math.inf)
+"""For code, which has limits of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The job may go to the policy; every limit is the lowest of what job, tenant and database say."""
@@ -43,6 +51,8 @@ class Admitted:
     max_bytes: int
     max_cost: float | None
     max_attempts: int
+    room: Room
+    """In a sandbox, where the job needs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +64,44 @@ class Refused:
     verdict: Verdict | None = None
 
 
-def admit(job: Job, tenant: TenantRules, databases: Mapping[str, DatabaseLimits], now: datetime) -> Admitted | Refused:
+def admit(
+    job: Job,
+    tenant: TenantRules,
+    databases: Mapping[str, DatabaseLimits],
+    now: datetime,
+    *,
+    name: str = "",
+    sandboxes: SandboxRules | None = None,
+    shared: Collection[str] = (),
+) -> Admitted | Refused:
     """The first rule that refuses wins. A database that exists but is not the tenant's is answered like an unknown one,
-    so that names cannot be probed."""
+    so that names cannot be probed. `name`: the tenant's; `shared`: volumes of which everybody may read everything."""
     if is_expired(job, now):
         return Refused(Ending.TimedOut, ErrorInfo("job.expired", "the deadline passed before the job could start"))
-    if not isinstance(job, SqlJob):
-        return _deny("sandbox.none", "this cluster has no sandboxes: it runs no code", "ask the operator")
-    if job.database not in tenant.databases or job.database not in databases:
-        return _deny("database.unknown", f"no database {job.database!r} for this tenant", "ask for the right to it")
-    if job.volume not in tenant.volumes:
+    named = (job.database,) if isinstance(job, SqlJob) else job.databases
+    for database in named:
+        if database not in tenant.databases or database not in databases:
+            return _deny("database.unknown", f"no database {database!r} for this tenant", "ask for the right to it")
+    if job.volume not in tenant.volumes or job.volume in shared:
         return _deny("volume.unknown", f"no volume {job.volume!r} for this tenant", "ask for the right to it")
-    limits = databases[job.database]
+    limits = databases[job.database] if isinstance(job, SqlJob) else _CODE
     remaining_s = (job.deadline - now).total_seconds() if job.deadline else job.timeout_s
+    timeout_s = min(job.timeout_s, tenant.max_timeout_s, limits.statement_timeout_s, remaining_s)
+    if not isinstance(job, SqlJob) and (
+        refusal := refusal_of(job, name, images=tenant.images, volumes=tenant.volumes, shared=shared)
+    ):
+        return _deny(*refusal)
+    room = room_of(Limits() if isinstance(job, SqlJob) else job.limits, sandboxes or SandboxRules(), timeout_s)
+    if not isinstance(room, Room):
+        return _deny(*room)
+    wanted = job if isinstance(job, SqlJob) else None
     return Admitted(
-        timeout_s=min(job.timeout_s, tenant.max_timeout_s, limits.statement_timeout_s, remaining_s),
-        max_rows=min(job.max_rows or limits.max_rows, limits.max_rows),
-        max_bytes=min(job.max_bytes or limits.max_bytes, limits.max_bytes),
+        timeout_s=timeout_s,
+        max_rows=min((wanted and wanted.max_rows) or limits.max_rows, limits.max_rows),
+        max_bytes=min((wanted and wanted.max_bytes) or limits.max_bytes, limits.max_bytes),
         max_cost=limits.max_cost,
         max_attempts=min(job.max_attempts, tenant.max_attempts),
+        room=room,
     )
 
 

@@ -16,15 +16,18 @@ from cluster.admission import DatabaseLimits, TenantRules
 from cluster.bench import Bench
 from cluster.catalogs import Catalogs
 from cluster.control import ControlRoom
+from cluster.engine_catalogs import read_catalog
 from cluster.errors import SettingsInvalid
+from cluster.hosting import engine_rules, host_spec, most_at_once, sandbox_rules
 from cluster.placement import PIPELINE
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.settings import DatabaseSettings, Settings
 from cluster.sweeping import Sweeping
 from queues.door import Door
-from queues.topology import CONTROL_QUEUE
+from queues.topology import CONTROL_QUEUE, PRIORITIES
 from workers.errors import ConfigurationError
+from workers.sandbox.hosting import HostSpec
 from workers.sql.judge import Judge
 from workers.sql.policy.document import Policy, load_policy
 from workers.sql.spec import PoolSpec
@@ -34,6 +37,7 @@ from workers.volumes.store import Volume, open_volume
 log = structlog.get_logger("sandpool.app")
 
 SQL_QUEUES = ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch")
+CODE_QUEUES = tuple(f"sandpool.jobs.{need}.{priority}" for need in ("cpu", "gpu") for priority in PRIORITIES)
 CONTROL_PREFETCH = 32
 DEFAULT_MAX_ROWS = 10_000_000
 DEFAULT_MAX_BYTES = 4 * 1024**3
@@ -54,6 +58,8 @@ class Parts:
     policies: Mapping[str, Policy]
     pools: Mapping[str, PoolSpec]
     volumes: Mapping[str, VolumeSpec]
+    host: HostSpec | None = None
+    """What each node's host is told; None: no code runs here."""
 
 
 def parts_of(settings: Settings) -> Parts:
@@ -65,25 +71,39 @@ def parts_of(settings: Settings) -> Parts:
             url=volume.url,
             options={key: secret.get_secret_value() for key, secret in volume.options.items()},
             retention_s=volume.retention_s,
+            shared=volume.shared,
         )
         for name, volume in settings.volumes.items()
     }
     rules = Rules(
         tenants={
-            name: TenantRules(frozenset(tenant.databases), tenant.volumes, tenant.max_timeout_s, tenant.max_attempts)
+            name: TenantRules(
+                frozenset(tenant.databases),
+                tenant.volumes,
+                tenant.max_timeout_s,
+                tenant.max_attempts,
+                None if tenant.images is None else frozenset(tenant.images),
+            )
             for name, tenant in settings.tenants.items()
         },
         databases={name: _limits(policies[name], database) for name, database in settings.databases.items()},
         volumes=volumes,
         max_deliveries=settings.scheduler.max_deliveries,
         cancelled_retention_s=settings.scheduler.cancelled_retention_s,
+        sandboxes=sandbox_rules(settings),
+        engines=engine_rules(settings),
     )
-    pools = {name: pool_spec(name, database, policies[name]) for name, database in settings.databases.items()}
-    return Parts(rules, policies, pools, volumes)
+    pools = {
+        name: pool_spec(name, database, policies[name])
+        for name, database in settings.databases.items()
+        if name not in rules.engines
+    }
+    return Parts(rules, policies, pools, volumes, host_spec(settings))
 
 
 def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec:
     """What the pool of this database is told; what the role may write is what the policy lists."""
+    assert database.dsn is not None, "the settings were checked"
     return PoolSpec(
         database=name,
         dsn=database.dsn.get_secret_value(),
@@ -111,8 +131,17 @@ class Conductor:
         self._bench = bench
         # One row more than the cap, by which the pool tells a capped result from a complete one.
         self._judge = Judge(cache_size=settings.scheduler.verdict_cache, headroom_rows=1)
-        self._catalogs = Catalogs(bench, self._judge, parts.policies, settings.scheduler.catalog_ttl_s)
+        engines = parts.rules.engines
+        self._catalogs = Catalogs(
+            bench,
+            self._judge,
+            parts.policies,
+            settings.scheduler.catalog_ttl_s,
+            {name: engine.engine for name, engine in engines.items()},
+            lambda name: read_catalog(bench, engines[name], parts.rules),
+        )
         self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes)
+        bench.watch(self.scheduler.cluster_changed)
         self.control = ControlRoom(self.scheduler, door, volumes)
         self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
 
@@ -127,6 +156,9 @@ class Conductor:
             await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
             for queue in SQL_QUEUES:
                 await self._door.consume(queue, self._prefetch(), self.scheduler.take)
+            # Also where no sandbox can run: its job is answered with the reason instead of waiting for ever.
+            for queue in CODE_QUEUES:
+                await self._door.consume(queue, self._code_prefetch(), self.scheduler.take)
         except BaseException:
             await self._bench.close(0.0)
             await self._judge.close()
@@ -151,6 +183,9 @@ class Conductor:
         stays in the broker, where it is visible and safe."""
         slots = PIPELINE * sum(pool.budget for pool in self._parts.pools.values())
         return max(1, math.ceil(slots * self._settings.broker.prefetch_factor))
+
+    def _code_prefetch(self) -> int:
+        return math.ceil(most_at_once(self._settings) * self._settings.broker.prefetch_factor)
 
 
 def _policy(name: str, settings: Settings) -> Policy:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cluster.placement import Node
 from workers.attempt import Attempt, Statement
+from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
 
 
@@ -29,6 +30,15 @@ class Bench(Protocol):
 
         Its `run` then returns `Cancelled`, or whatever came first.
         """
+
+    async def run_task(self, node: str, task: SandboxTask) -> Attempt:
+        """One attempt in a sandbox of this node's host. Raises WorkerLost as `run`."""
+
+    async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
+        """As `cancel`, for a job that runs in a sandbox."""
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call this whenever a node has room, or other things, that it had not before, but for work that ended."""
 
     async def catalog(self, database: str) -> Catalog:
         """What the database holds now. Raises WorkerError or WorkerLost."""

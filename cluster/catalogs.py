@@ -8,7 +8,7 @@ unknown table or column is checked once against a catalog read just now, so that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -21,7 +21,7 @@ from sandpool.outcome import Verdict
 from workers.errors import WorkerError
 from workers.sql.judge import Judge, JudgeUnavailable
 from workers.sql.policy.catalog import Catalog
-from workers.sql.policy.document import Policy
+from workers.sql.policy.document import Dialect, Policy
 
 log = structlog.get_logger("sandpool.catalogs")
 
@@ -42,7 +42,18 @@ class _Shelf:
 class Catalogs:
     """One catalog per database, read through the bench."""
 
-    def __init__(self, bench: Bench, judge: Judge, policies: Mapping[str, Policy], ttl_s: float) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        judge: Judge,
+        policies: Mapping[str, Policy],
+        ttl_s: float,
+        dialects: Mapping[str, Dialect] | None = None,
+        read: Callable[[str], Awaitable[Catalog]] | None = None,
+    ) -> None:
+        """`dialects`: of databases that are not PostgreSQL; `read`: how the catalog of those is had."""
+        self._dialects = dialects or {}
+        self._read = read
         self._bench = bench
         self._judge = judge
         self._policies = policies
@@ -59,7 +70,8 @@ class Catalogs:
             except (WorkerError, WorkerLost) as error:
                 log.warning("catalog not read", database=database, error=str(error))
 
-        await asyncio.gather(*(read(database) for database in self._policies))
+        # The others cost a sandbox each: theirs are read for their first job.
+        await asyncio.gather(*(read(database) for database in self._policies if database not in self._dialects))
 
     async def judge(self, job: SqlJob, tenant: str) -> Verdict:
         """The verdict for a job's statement. Raises WorkerError or WorkerLost when no catalog can be had."""
@@ -77,16 +89,23 @@ class Catalogs:
 
     async def _ask(self, job: SqlJob, tenant: str, catalog: Catalog) -> Verdict:
         policy = self._policies[job.database]
-        verdict = await self._judge.judge(job.sql, "postgres", policy, catalog, tenant, writes=job.writes)
+        verdict = await self._judge.judge(
+            job.sql, self._dialects.get(job.database, "postgres"), policy, catalog, tenant, writes=job.writes
+        )
         if verdict.rule == OVERLOADED:
             raise JudgeUnavailable(verdict.reason)
         return verdict
+
+    async def _ask_for(self, database: str) -> Catalog:
+        if database in self._dialects and self._read is not None:
+            return await self._read(database)
+        return await self._bench.catalog(database)
 
     async def _fresh(self, database: str, stale: _Shelf | None) -> _Shelf:
         """The catalog as it is now; the stale one when the database does not answer: its jobs fail there, not here."""
         task = self._reading.get(database)
         if task is None:
-            task = asyncio.create_task(self._bench.catalog(database))
+            task = asyncio.create_task(self._ask_for(database))
             self._reading[database] = task
             task.add_done_callback(lambda _: self._reading.pop(database, None))
         try:

@@ -22,6 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from cluster.app import Conductor, Parts, open_volumes, parts_of
 from cluster.dispatch import NAMESPACE, POOL_PREFIX, RayBench
+from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.settings import RaySettings, Settings, load
 from cluster.telemetry import configure_logs
@@ -76,7 +77,7 @@ class ConductorActor:
     async def _start_once(self, parts: Parts) -> Conductor:
         volumes = await asyncio.to_thread(open_volumes, parts.volumes)  # it looks at folders, maybe on a file server
         door = AmqpDoor(self._settings.broker.url.get_secret_value())
-        bench = RayBench(parts.pools, parts.volumes, grace_s=self._settings.scheduler.attempt_grace_s)
+        bench = RayBench(parts.pools, parts.volumes, parts.host, grace_s=self._settings.scheduler.attempt_grace_s)
         conductor = Conductor(self._settings, parts, door, bench, volumes)
         try:
             await conductor.start()
@@ -186,7 +187,7 @@ def _end_actors() -> None:
     """The scheduler and, where it had no time to end them, its pools: detached actors outlive whoever made them."""
     for entry in ray.util.list_named_actors(all_namespaces=True):
         name = entry["name"]
-        if entry["namespace"] == NAMESPACE and (name == ACTOR_NAME or name.startswith(POOL_PREFIX)):
+        if entry["namespace"] == NAMESPACE and (name == ACTOR_NAME or name.startswith((POOL_PREFIX, HOST_PREFIX))):
             with contextlib.suppress(ValueError, RayError):
                 ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 

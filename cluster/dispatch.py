@@ -6,18 +6,21 @@ It finds or starts the actors and shows them as nodes; what travels to and from 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.dispatch_hosts import Hosts
 from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
 from cluster.placement import PIPELINE, Node, PoolView
 from workers.actors import PoolActor
 from workers.attempt import Attempt, Statement, encode_statement
+from workers.sandbox.hosting import HostSpec
+from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
 from workers.sql.spec import PoolSpec
 from workers.volumes.spec import VolumeSpec
@@ -27,12 +30,20 @@ POOL_PREFIX = "pool:"
 
 
 class RayBench:
-    """Pools on every node of the Ray cluster; each gets an equal share of its database's connection budget."""
+    """Pools and a host on every node of the Ray cluster. Each pool gets an equal share of its database's budget."""
 
-    def __init__(self, specs: Mapping[str, PoolSpec], volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, PoolSpec],
+        volumes: Mapping[str, VolumeSpec],
+        host: HostSpec | None = None,
+        *,
+        grace_s: float,
+    ) -> None:
         self._specs = specs
         self._volumes = dict(volumes)
         self._grace_s = grace_s
+        self._hosts = Hosts(host, volumes, grace_s=grace_s)
         self._links: dict[str, dict[str, WorkerLink[Statement]]] = {}
 
     async def start(self) -> None:
@@ -43,7 +54,9 @@ class RayBench:
                 database: self._open(name, node["NodeID"], _share(spec, len(alive)))
                 for database, spec in self._specs.items()
             }
-        await asyncio.gather(*(link.open() for links in self._links.values() for link in links.values()))
+            self._hosts.place(name, node["NodeID"], NAMESPACE, alone=len(alive) == 1)
+        pools = [link.open() for links in self._links.values() for link in links.values()]
+        await asyncio.gather(self._hosts.open(), *pools)
 
     def _open(self, node: str, node_id: str, spec: PoolSpec) -> WorkerLink[Statement]:
         # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.
@@ -77,6 +90,7 @@ class RayBench:
                     for database, link in links.items()
                     if link.answers or database not in answering
                 },
+                self._hosts.view(name),
             )
             for name, links in self._links.items()
         ]
@@ -87,6 +101,15 @@ class RayBench:
     async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
         await self._links[node][database].cancel(tenant, job_id)
 
+    async def run_task(self, node: str, task: SandboxTask) -> Attempt:
+        return await self._hosts.run(node, task)
+
+    async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
+        await self._hosts.cancel(node, tenant, job_id)
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        self._hosts.on_change = on_change
+
     async def catalog(self, database: str) -> Catalog:
         links = [links[database] for links in self._links.values() if database in links]
         for link in sorted(links, key=lambda link: not link.answers):
@@ -95,7 +118,7 @@ class RayBench:
 
     async def close(self, drain_timeout_s: float) -> None:
         links = [link for pools in self._links.values() for link in pools.values()]
-        await asyncio.gather(*(link.close(drain_timeout_s) for link in links))
+        await asyncio.gather(self._hosts.close(drain_timeout_s), *(link.close(drain_timeout_s) for link in links))
 
 
 def _share(spec: PoolSpec, nodes: int) -> PoolSpec:

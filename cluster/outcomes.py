@@ -76,6 +76,13 @@ def lost(run: Run, code: str, message: str) -> Attempt:
     return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Lost, error=error)
 
 
+def never(run: Run, reason: str) -> Attempt:
+    """The attempt of a job that no node could run as the cluster is now: waiting would be silence."""
+    hint = "ask for less or for something else, or have the cluster changed; then submit it again"
+    error = ErrorInfo("placement.never", reason, hint)
+    return Attempt(job_id=run.job.id, attempt_id="", ending=Ending.Failed, error=error)
+
+
 def stopped(run: Run) -> Attempt:
     """The attempt of a job that was cancelled while it waited for a slot."""
     error = ErrorInfo("job.cancelled", "cancelled before it ran")

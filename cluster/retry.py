@@ -15,8 +15,8 @@ from workers.attempt import Attempt
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 120.0
-NOT_BEGUN = frozenset({"pool.closed", "pool.busy"})
-"""The pool handed the statement back before it began: that is waiting, not an attempt, and uses none up."""
+NOT_BEGUN = frozenset({"pool.closed", "pool.busy", "host.full", "host.closed"})
+"""The worker handed the work back before it began: that is waiting, not an attempt, and uses none up."""
 
 
 @dataclass(frozen=True, slots=True)

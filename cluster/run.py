@@ -6,12 +6,13 @@ An unacceptable message has no ending, for it is no job: it goes to the dead let
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.admission import Admitted, DatabaseLimits, TenantRules
-from cluster.placement import Placed
+from cluster.placement import Need, Placed
+from cluster.sandbox_admission import SandboxRules
+from cluster.tasks import EngineRules, attempt_id
 from queues.door import Delivery
 from sandpool import wire
 from sandpool.errors import InvalidEnvelope
@@ -30,6 +31,14 @@ class Rules:
     volumes: Mapping[str, VolumeSpec]
     max_deliveries: int
     cancelled_retention_s: int
+    sandboxes: SandboxRules = field(default_factory=SandboxRules)
+    engines: Mapping[str, EngineRules] = field(default_factory=dict)
+    """Databases whose engine runs inside a sandbox."""
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Volumes of which every tenant may read everything."""
+        return frozenset(name for name, spec in self.volumes.items() if spec.shared)
 
     def home_of(self, tenant: str, volume: str) -> VolumeSpec:
         """Where an ending is recorded: in this volume, or in the tenant's first one where it has no right to this."""
@@ -62,6 +71,8 @@ class Run:
     task: asyncio.Task[None] | None = None
     verdict: Verdict | None = None
     placed: Placed | None = None
+    need: Need | None = None
+    """Of the stage that waits or runs now."""
     waiting: bool = False
     """In line for a slot: the one moment at which its task may be cancelled for its own sake."""
     cancel_asked: bool = False
@@ -72,12 +83,14 @@ class Run:
         assert isinstance(self.job, SqlJob)
         return self.job
 
-    def statement(self, verdict: Verdict, admitted: Admitted) -> Statement:
+    def statement(self, admitted: Admitted) -> Statement:
         """What the pool gets: the verdict's text with every limit resolved."""
+        verdict = self.verdict
+        assert verdict is not None, "a statement runs only by its verdict"
         return Statement(
             tenant=self.tenant,
             job_id=self.job.id,
-            attempt_id=f"{self.number}-{secrets.token_hex(4)}",
+            attempt_id=attempt_id(self.number),
             digest=self.digest,
             sql=verdict.sql,
             params=self.sql.params,

@@ -26,11 +26,14 @@ from cluster.extracting import Extracting
 from cluster.placement import Need, Never, Placed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
+from cluster.stages import Stage, stages_of
+from cluster.tasks import on_gpus
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
-from sandpool.outcome import Outcome
-from workers.attempt import Attempt
+from sandpool.job import SqlJob
+from sandpool.outcome import Ending, Outcome
+from workers.attempt import Attempt, Statement
 from workers.errors import VolumeError, WorkerError
 from workers.volumes.record import acreate_record, aread_record
 from workers.volumes.store import Volume
@@ -64,6 +67,10 @@ class Scheduler:
         task = asyncio.create_task(self._guard(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def cluster_changed(self) -> None:
+        """A node has what it had not before: whoever waits looks again."""
+        self._slots.cluster_changed()
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for what runs, then cancel the rest, which the broker hands out again. Returns how many those were."""
@@ -127,40 +134,64 @@ class Scheduler:
         admitted = self._admit(run)
         if isinstance(admitted, Refused):
             return self._conclude(run, outcomes.refused(run, admitted))
-        attempt = await self._judge_and_run(run)
+        attempt = await self._judge_and_run(run, admitted)
         if isinstance(attempt, retry.Again):
             return attempt
         decision = retry.decide(attempt, run.number, admitted.max_attempts, run.job.deadline, _now(), random.random())
         return self._conclude(run, attempt) if isinstance(decision, retry.Final) else decision
 
     def _admit(self, run: Run) -> Admitted | Refused:
-        return admit(run.job, self.rules.tenants[run.tenant], self.rules.databases, _now())
+        rules = self.rules
+        return admit(
+            run.job,
+            rules.tenants[run.tenant],
+            rules.databases,
+            _now(),
+            name=run.tenant,
+            sandboxes=rules.sandboxes,
+            shared=rules.shared,
+        )
 
-    async def _judge_and_run(self, run: Run) -> Attempt | retry.Again:
+    async def _judge_and_run(self, run: Run, admitted: Admitted) -> Attempt | retry.Again:
+        """The policy's word on a statement, then stage after stage; the first that does not succeed is the end."""
         try:
-            run.verdict = await self._catalogs.judge(run.sql, run.tenant)
-            if not run.verdict.allowed:
-                return outcomes.refused(run, denied(run.verdict))
-            placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run)
-            if not isinstance(placed, Placed):
-                return placed
-            try:
-                # Time went by in line: what is left of the deadline is less, or nothing.
-                limits = self._admit(run)
-                if isinstance(limits, Refused):
-                    return outcomes.refused(run, limits)
-                statement = run.statement(run.verdict, limits)
-                if run.sql.extraction is not None:
-                    return await self._extracting.run(run, placed.node, statement)
-                return await self._bench.run(placed.node, run.sql.database, statement)
-            finally:
-                self._slots.freed(run.sql.database)
+            if isinstance(run.job, SqlJob):
+                run.verdict = await self._catalogs.judge(run.job, run.tenant)
+                if not run.verdict.allowed:
+                    return outcomes.refused(run, denied(run.verdict))
+            attempt: Attempt | None = None
+            for stage in stages_of(run, admitted, self.rules):
+                answer = await self._run_stage(run, stage, attempt)
+                if not isinstance(answer, Attempt) or answer.ending is not Ending.Succeeded:
+                    return answer
+                attempt = answer
+            assert attempt is not None, "every job has a stage"
+            return attempt
         except WorkerLost as error:
             return outcomes.lost(run, "worker.lost", str(error))
         except WorkerError as error:
             return outcomes.failed(run, error)
 
-    async def _place(self, run: Run) -> Placed | Attempt | retry.Again:
+    async def _run_stage(self, run: Run, stage: Stage, before: Attempt | None) -> Attempt | retry.Again:
+        placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run, stage.need)
+        if not isinstance(placed, Placed):
+            return placed
+        try:
+            # Time went by in line: what is left of the deadline is less, or nothing.
+            limits = self._admit(run)
+            if isinstance(limits, Refused):
+                return outcomes.refused(run, limits)
+            work = stage.work(limits, before)
+            if isinstance(work, Statement):
+                if run.sql.extraction is not None:
+                    return await self._extracting.run(run, placed.node, work)
+                return await self._bench.run(placed.node, stage.need.database, work)
+            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus))
+        finally:
+            run.placed = None
+            self._slots.freed(stage.need)
+
+    async def _place(self, run: Run, need: Need) -> Placed | Attempt | retry.Again:
         """The node with the slot that is this run's now; or how it ended, or goes back, without one."""
         interactive = run.job.priority == "interactive"
         deadline = run.job.deadline
@@ -168,7 +199,7 @@ class Scheduler:
         timeout_s = max(0.0, min(longest_s, LONGEST_WAIT_FOR_A_SLOT_S))
         run.waiting = True
         try:
-            answer = await self._slots.take(Need(run.sql.database), interactive=interactive, timeout_s=timeout_s)
+            answer = await self._slots.take(need, interactive=interactive, timeout_s=timeout_s)
         except asyncio.CancelledError:
             if run.task is None or not run.cancel_asked:
                 raise
@@ -177,8 +208,10 @@ class Scheduler:
         finally:
             run.waiting = False
         if isinstance(answer, Placed):
-            run.placed = answer
+            run.placed, run.need = answer, need
             return answer
+        if isinstance(answer, Never) and need.sandbox is not None:
+            return outcomes.never(run, answer.reason)
         expired = self._admit(run)
         if isinstance(expired, Refused):
             return outcomes.refused(run, expired)
@@ -237,8 +270,11 @@ class Scheduler:
         is not there yet sees `cancel_asked` when it gets there.
         """
         run.cancel_asked = True
-        if run.placed is not None:
-            await self._bench.cancel(run.placed.node, run.sql.database, run.tenant, run.job.id)
+        if run.placed is not None and run.need is not None:
+            if run.need.sandbox is not None:
+                await self._bench.cancel_task(run.placed.node, run.tenant, run.job.id)
+            else:
+                await self._bench.cancel(run.placed.node, run.need.database, run.tenant, run.job.id)
         elif run.waiting and run.task is not None:
             run.task.cancel()
 

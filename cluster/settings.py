@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
 
 from cluster.errors import SettingsInvalid
+from sandpool.errors import InvalidJob
+from sandpool.job import check_object
 
 CONFIG_VARIABLE = "SANDPOOL_CONFIG"
 DEFAULT_PATH = Path("configs/sandpool.toml")
+MIB, GIB = 1 << 20, 1 << 30
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -61,11 +64,33 @@ class VolumeSettings(_Section):
     url: str
     options: dict[str, SecretStr] = {}
     retention_s: int | None = Field(default=None, ge=1)
+    shared: bool = False
+
+
+class SandboxSettings(_Section):
+    """Where code runs, and how much of the machine it may have."""
+
+    enabled: bool = True
+    folder: str = ""
+    images: str = ""
+    memory_bytes: int = Field(default=0, ge=0)
+    cpus: float = Field(default=0, ge=0, le=4096)
+    most_sandboxes: int = Field(default=64, ge=1, le=4096)
+    warm_bytes: int = Field(default=GIB, ge=0)
+    warm_each: int = Field(default=8, ge=0, le=256)
+    job_memory_bytes: int = Field(default=512 * MIB, ge=128 * MIB)
+    job_cpus: float = Field(default=1.0, ge=0.05, le=256)
+    most_job_memory_bytes: int = Field(default=8 * GIB, ge=128 * MIB)
+    most_job_cpus: float = Field(default=8.0, ge=0.05, le=256)
+    most_output_files: int = Field(default=10_000, ge=0, le=100_000)
+    most_output_bytes: int = Field(default=4 * GIB, ge=0)
+    most_input_bytes: int = Field(default=4 * GIB, ge=0)
 
 
 class DatabaseSettings(_Section):
-    engine: Literal["postgresql"] = "postgresql"
-    dsn: SecretStr
+    engine: Literal["postgresql", "duckdb", "sqlite"] = "postgresql"
+    dsn: SecretStr | None = None
+    source: str = ""
     policy: str
     budget: int = Field(default=8, ge=2, le=1000)
     bulk_budget: int = Field(default=2, ge=1, le=1000)
@@ -78,6 +103,7 @@ class TenantSettings(_Section):
     volumes: tuple[Name, ...] = Field(default=("results",), min_length=1, strict=False)
     max_timeout_s: float = Field(default=3600, gt=0, le=86_400)
     max_attempts: int = Field(default=5, ge=1, le=100)
+    images: tuple[Name, ...] | None = Field(default=None, strict=False)
 
 
 class ClientSettings(_Section):
@@ -94,6 +120,7 @@ class Settings(_Section):
     client: ClientSettings = ClientSettings()
     scheduler: SchedulerRules = SchedulerRules()
     ray: RaySettings = RaySettings()
+    sandboxes: SandboxSettings = SandboxSettings()
     volumes: dict[Name, VolumeSettings]
     databases: dict[Name, DatabaseSettings]
     tenants: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")], TenantSettings]
@@ -164,6 +191,7 @@ def _complete(settings: Settings, folder: Path, path: Path) -> Settings:
         if name not in known
     ]
     policies = {}
+    mistakes += [f"{path}: {mistake}" for mistake in _source_mistakes(settings)]
     for name, database in settings.databases.items():
         try:
             policies[name] = (folder / database.policy).read_text("utf-8")
@@ -177,7 +205,38 @@ def _complete(settings: Settings, folder: Path, path: Path) -> Settings:
     }
     state = (folder / settings.folder).resolve()
     ray = settings.ray.model_copy(update={"folder": str(folder / settings.ray.folder) if settings.ray.folder else ""})
-    return settings.model_copy(update={"volumes": volumes, "policies": policies, "folder": str(state), "ray": ray})
+    sandboxes = settings.sandboxes.model_copy(
+        update={
+            "folder": str(folder / settings.sandboxes.folder) if settings.sandboxes.folder else "",
+            "images": str(
+                (folder / settings.sandboxes.images).resolve() if settings.sandboxes.images else state / "images"
+            ),
+        }
+    )
+    return settings.model_copy(
+        update={"volumes": volumes, "policies": policies, "folder": str(state), "ray": ray, "sandboxes": sandboxes}
+    )
+
+
+def _source_mistakes(settings: Settings) -> Iterator[str]:
+    """What each engine needs to find its data, and volumes that results cannot go into."""
+    for name, database in settings.databases.items():
+        if database.engine == "postgresql":
+            if database.dsn is None:
+                yield f"databases.{name}.dsn: required for engine postgresql"
+            continue
+        if not database.read_only:
+            yield f"databases.{name}.read_only: engine {database.engine} only reads"
+        try:
+            volume, _ = check_object(database.source, f"databases.{name}.source")
+        except InvalidJob as error:
+            yield str(error)
+            continue
+        if volume not in settings.volumes:
+            yield f"databases.{name}.source: {volume!r} is not a registered volume"
+    for name, tenant in settings.tenants.items():
+        if tenant.volumes[0] in settings.volumes and settings.volumes[tenant.volumes[0]].shared:
+            yield f"tenants.{name}.volumes: the first one records endings, so it cannot be shared"
 
 
 def _absolute_url(url: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Who gets the next free slot of a pool: interactive jobs first, then by arrival. Called by the scheduler only.
+"""Who gets the next free slot of a pool or host: interactive jobs first, then by arrival. Called by the scheduler only.
 
 Bounded by the scheduler's prefetch: what cannot wait here waits in the broker.
 """
@@ -15,7 +15,7 @@ Line = deque[asyncio.Future[None]]
 
 
 class Slots:
-    """Waiting places in front of the pools: one line per database and priority."""
+    """Waiting places in front of pools and hosts: one line per `line_of` and priority."""
 
     def __init__(self, nodes: Callable[[], Sequence[Node]]) -> None:
         self._nodes = nodes
@@ -27,7 +27,7 @@ class Slots:
         The caller must make the slot busy before its next await, and call `freed` once it is free again.
         """
         answer = place(need, self._nodes())
-        lines = self._lines.setdefault(need.database, (deque(), deque()))
+        lines = self._lines.setdefault(line_of(need), (deque(), deque()))
         if not isinstance(answer, Wait) and not any(lines):
             return answer
         line = lines[0 if interactive else 1]
@@ -49,7 +49,7 @@ class Slots:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self.freed(need.database)  # the turn was given just now: it goes to the next in line
+                    self.freed(need)  # the turn was given just now: it goes to the next in line
                 raise
             finally:
                 if turn in line:
@@ -58,9 +58,9 @@ class Slots:
             if not isinstance(answer, Wait):
                 return answer
 
-    def freed(self, database: str) -> None:
-        """One slot of this database came free: wake the next in line."""
-        for line in self._lines.get(database, ()):
+    def freed(self, need: Need) -> None:
+        """What met this need came free: wake the next in line."""
+        for line in self._lines.get(line_of(need), ()):
             while line:
                 turn = line.popleft()
                 if not turn.done():
@@ -73,3 +73,10 @@ class Slots:
             for turn in (*lines[0], *lines[1]):
                 if not turn.done():
                     turn.set_result(None)
+
+
+def line_of(need: Need) -> str:
+    """The line in which this need waits: one per database, one for sandboxes, one for those with a GPU."""
+    if need.sandbox is None:
+        return f"database:{need.database}"
+    return "sandbox" if need.sandbox.gpu is None else "gpu"

@@ -76,7 +76,8 @@ def configured_findings(settings: Settings) -> Iterator[Finding]:
     """Whether what the configuration names can be reached from here. Only hosts and ports are shown, never a URL."""
     yield reachable("broker", settings.broker.url.get_secret_value(), 5672, AMQP_GREETING, b"\x01")
     for name, database in settings.databases.items():
-        yield reachable(f"database {name}", database.dsn.get_secret_value(), 5432, POSTGRES_HELLO, b"SN")
+        if database.dsn is not None:
+            yield reachable(f"database {name}", database.dsn.get_secret_value(), 5432, POSTGRES_HELLO, b"SN")
     for name, volume in settings.volumes.items():
         if volume.url.startswith("file://"):
             yield writable(f"volume {name}", Path(urlsplit(volume.url).path))

@@ -29,12 +29,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: Literal["duckdb", "sqlite"]
     sql: str
-    """The printed text of the verdict; `select` lists nothing here, it is the catalog that is asked for."""
+    """The printed text of the verdict; empty where only the catalog is asked for."""
     params: tuple[Any, ...] = ()
-    tables: dict[str, tuple[str, ...]] = {}
-    """View -> its Parquet files below /in; empty where `database` is a file of the engine's own."""
-    database: str = ""
-    """Path below /in."""
+    path: str
+    """Below /in: the engine's own file, or a folder of Parquet files."""
+    is_folder: bool = False
 
 
 class SandboxTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,9 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     retention_s: int | None = None
     """Seconds that results are kept when the job does not say; None: for ever."""
 
+    shared: bool = False
+    """A data set: every tenant that may use a sandbox may read all of it, and nobody's results are recorded in it."""
+
     def __repr__(self) -> str:
         return f"VolumeSpec(name={self.name!r}, url={self.url!r}, options=<secret>, retention_s={self.retention_s})"
 

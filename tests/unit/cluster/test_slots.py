@@ -21,7 +21,7 @@ class OnePool:
 
     def free(self) -> None:
         self.busy -= 1
-        self.waiting.freed("d")
+        self.waiting.freed(Need("d"))
 
 
 async def test_interactive_jobs_go_before_batch_jobs_and_each_line_is_in_order() -> None:

@@ -99,12 +99,17 @@ def test_a_command_needs_a_program_that_fits(field: str, fields: dict[str, Any])
 @pytest.mark.parametrize(
     ("name", "value"),
     [("memory_bytes", 1), ("cpus", 0.0), ("cpus", float("nan")), ("processes", 0), ("output_bytes", 1 << 31),
-     ("files", -1)],
+     ("files", -1), ("memory_bytes", 1e9), ("processes", True), ("cpus", "2")],
 )  # fmt: skip
 def test_a_limit_out_of_its_range_is_named(name: str, value: Any) -> None:
     with pytest.raises(InvalidJob) as raised:
         Limits(**{name: value})
     assert raised.value.field == f"limits.{name}"
+
+
+def test_both_ends_of_the_wire_find_the_same_digest() -> None:
+    job = python(limits=Limits(cpus=3, memory_bytes=1 << 30), outputs=["*"], inputs={"x": "results:a/b"})
+    assert digest(decode_job(encode_job(job))) == digest(job)
 
 
 def test_a_graphics_card_is_asked_for_within_reason() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import mimetypes
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +35,17 @@ SMALL_BYTES = 1024 * 1024
 """Up to here a file is held whole and put at once."""
 END_BYTES = 4
 TEXT_TYPE = "text/plain"
+SUFFIXES = {
+    "application/json": ".json",
+    "application/vnd.apache.arrow.stream": ".arrows",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/svg+xml": ".svg",
+    "text/html": ".html",
+    "text/latex": ".tex",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+}
 
 
 @dataclass(slots=True)
@@ -176,7 +186,7 @@ def _worth_keeping(item: int, bundle: Mapping[str, bytes]) -> Mapping[str, bytes
 
 
 def _suffix(kind: str) -> str:
-    return mimetypes.guess_extension(kind.partition(";")[0].strip(), strict=True) or ".bin"
+    return SUFFIXES.get(kind.partition(";")[0].strip(), ".bin")
 
 
 async def _text(name: str, content: bytes, place: Place) -> tuple[str, File | None]:

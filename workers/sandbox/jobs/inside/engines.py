@@ -7,6 +7,7 @@ file, network, extension or setting beyond what is opened here: its own locks ar
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +64,7 @@ def read_catalog(ask: dict[str, Any]) -> None:
         )
     tables: dict[tuple[str, str], dict[str, Any]] = {}
     for schema, name, kind, column, column_type in found:
-        is_view = "view" in kind.lower() and not ask["tables"]
+        is_view = "view" in kind.lower() and not ask["is_folder"]
         entry = {"schema": schema, "name": name, "kind": "view" if is_view else "table", "columns": []}
         tables.setdefault((schema, name), entry)["columns"].append([column, column_type])
     with open(f"{FOLDER}/catalog.json", "w", encoding="utf-8") as file:
@@ -73,24 +74,39 @@ def read_catalog(ask: dict[str, Any]) -> None:
 def _open_duckdb(ask: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     """The database file, or views over Parquet files, with everything else locked."""
     limits = {"memory_limit": ask["memory_limit"], "threads": ask["threads"]}
-    if ask["database"]:
-        database = duckdb.connect(f"/in/{ask['database']}", read_only=True, config=limits)
-    else:
+    if ask["is_folder"]:
         database = duckdb.connect(":memory:", config=limits)
-        for name, files in ask["tables"].items():
-            quoted = name.replace('"', '""')
-            listed = ", ".join(f"'/in/{file}'" for file in files)
-            view = f'CREATE VIEW "{quoted}" AS SELECT * FROM read_parquet([{listed}])'  # noqa: S608 - a view has no parameters
+        for name, files in _parquet_tables(ask["path"]).items():
+            view = f"CREATE VIEW {_quoted(name)} AS SELECT * FROM read_parquet({files!r})"  # noqa: S608
             database.execute(view)
-    folders = "" if ask["database"] else "SET allowed_directories=['/in/']"
-    for lock in (folders, *LOCKS):
-        if lock:
-            database.execute(lock)
+        database.execute(f"SET allowed_directories=['{ask['path']}/']")
+    else:
+        database = duckdb.connect(ask["path"], read_only=True, config=limits)
+    for lock in LOCKS:
+        database.execute(lock)
     return database
 
 
+def _parquet_tables(folder: str) -> dict[str, list[str]]:
+    """A file `NAME.parquet` is a table, and so is a folder of such files."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        path = f"{folder}/{name}"
+        if os.path.isdir(path):
+            files = sorted(f"{path}/{each}" for each in os.listdir(path) if each.endswith(".parquet"))
+            found |= {name: files} if files else {}
+        elif name.endswith(".parquet"):
+            found[name.removesuffix(".parquet")] = [path]
+    return found
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
 def _open_sqlite(ask: dict[str, Any]) -> sqlite3.Connection:
-    database = sqlite3.connect(f"file:/in/{ask['database']}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    database = sqlite3.connect(f"file:{ask['path']}?mode=ro&immutable=1", uri=True, isolation_level=None)
     database.execute("PRAGMA trusted_schema=OFF")
     database.execute("PRAGMA cell_size_check=ON")
     return database

@@ -69,6 +69,7 @@ class SqlJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         require(not (self.transform and self.writes), "transform", "only for jobs that read")
         if self.extraction is not None:
             require(not self.writes, "extraction", "only for jobs that read")
+            require(not self.transform, "extraction", "not with a transform: give that to a job of its own")
             require(not self.params, "extraction", "not with params: write the values into the text")
         if self.params:
             plain = tuple(_plain(value, f"params[{i}]") for i, value in enumerate(self.params))

@@ -1,0 +1,155 @@
+"""The hosts on Ray: one long-lived host actor per node, the only way from the scheduler to a sandbox.
+
+Made by `cluster.dispatch`, which shows them as part of its nodes. A host that cannot open (not root, no runsc) is no
+host: its reason is kept for whoever asks why nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import ray
+import structlog
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.errors import WorkerLost
+from cluster.host_views import Claims, view_of
+from cluster.link import WorkerLink
+from cluster.placement import HostView
+from workers.attempt import Attempt
+from workers.errors import WorkerError
+from workers.host_actor import HostActor
+from workers.sandbox.hosting import HostSpec, HostStatus
+from workers.sandbox.jobs.run import OVERHEAD_S
+from workers.sandbox.task import SandboxTask, encode_task
+from workers.volumes.spec import VolumeSpec
+
+log = structlog.get_logger("sandpool.hosts")
+
+HOST_PREFIX = "host:"
+POLL_S = 1.0
+
+
+class HostLink:
+    """One node's host: its mailbox, what it says of itself, what is placed there."""
+
+    def __init__(self, actor: Any, spec: HostSpec, grace_s: float, on_change: Callable[[], None]) -> None:
+        self._link: WorkerLink[SandboxTask] = WorkerLink(
+            actor, encode_task, slots=spec.most_sandboxes, grace_s=OVERHEAD_S + grace_s
+        )
+        self._on_change = on_change
+        self._claims = Claims()
+        self._status: HostStatus | None = None
+        self.why_not = ""
+        """Why this node runs no sandboxes."""
+        self._polling: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Wait until the host is open, or says why it cannot be."""
+        await self._poll_once()
+        self._polling = asyncio.create_task(self._poll(), name="host status")
+
+    def view(self) -> HostView | None:
+        """None where this node has no host."""
+        if self._status is None:
+            return None
+        return view_of(self._status, self._claims, answers=self._link.answers)
+
+    async def run(self, task: SandboxTask) -> Attempt:
+        self._claims.limits[task.attempt_id] = task.limits
+        try:
+            return await self._link.run(task)
+        finally:
+            del self._claims.limits[task.attempt_id]
+
+    async def cancel(self, tenant: str, job_id: str) -> None:
+        await self._link.cancel(tenant, job_id)
+
+    async def close(self, drain_timeout_s: float) -> None:
+        if self._polling is not None:
+            self._polling.cancel()
+        with contextlib.suppress(WorkerError, WorkerLost):
+            async with asyncio.timeout(drain_timeout_s + POLL_S):
+                await self._link.ask("drain", drain_timeout_s)
+        with contextlib.suppress(WorkerError, WorkerLost):
+            # So that no sandbox is ended by the death of its host only.
+            await self._link.ask("close")
+        await self._link.close(drain_timeout_s)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self._poll_once()
+
+    async def _poll_once(self) -> None:
+        try:
+            status = msgspec.msgpack.decode(await self._link.ask("status"), type=HostStatus)
+        except WorkerError as error:
+            if self.why_not != error.message:
+                log.warning("no sandboxes on this node", code=error.code, error=error.message, hint=error.hint)
+            self.why_not = error.message
+            return
+        except WorkerLost as error:
+            log.warning("host does not answer", error=str(error))
+            return
+        before, self._status, self.why_not = self._status, status, ""
+        if before is not None and before != status:
+            self._on_change()
+
+
+class Hosts:
+    """One HostLink per node; none where no sandboxes are wanted."""
+
+    def __init__(self, spec: HostSpec | None, volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
+        self._spec = spec
+        self._volumes = dict(volumes)
+        self._grace_s = grace_s
+        self._links: dict[str, HostLink] = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    def place(self, node: str, node_id: str, namespace: str, *, alone: bool) -> None:
+        """Start, or find, the host of this node. Where nodes share a machine, each has a folder of its own."""
+        if self._spec is None:
+            return
+        own = f"{self._spec.name}-{node_id[:8]}"
+        spec = (
+            self._spec
+            if alone
+            else msgspec.structs.replace(self._spec, folder=f"{self._spec.folder}/{node_id[:8]}", name=own)
+        )
+        actor: Any = (
+            ray.remote(HostActor)
+            .options(
+                name=f"{HOST_PREFIX}{node}",
+                namespace=namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=1000,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+            )
+            .remote(spec, self._volumes)
+        )
+        self._links[node] = HostLink(actor, spec, self._grace_s, lambda: self.on_change())
+
+    async def open(self) -> None:
+        await asyncio.gather(*(link.open() for link in self._links.values()))
+
+    def view(self, node: str) -> HostView | None:
+        link = self._links.get(node)
+        return link.view() if link else None
+
+    async def run(self, node: str, task: SandboxTask) -> Attempt:
+        """Raises WorkerLost."""
+        return await self._links[node].run(task)
+
+    async def cancel(self, node: str, tenant: str, job_id: str) -> None:
+        await self._links[node].cancel(tenant, job_id)
+
+    async def close(self, drain_timeout_s: float) -> None:
+        await asyncio.gather(*(link.close(drain_timeout_s) for link in self._links.values()))

@@ -1,0 +1,137 @@
+"""What a host gets to do for a job: the task of one attempt, with every limit resolved. Pure; called by
+`cluster.stages`.
+
+Three of them: code that a tenant sent, Python that treats the rows of a statement, a statement on an engine that runs
+inside a sandbox. What may be in them was decided before, by admission and by the policy.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+
+from cluster.admission import Admitted
+from sandpool.job import CommandJob, PythonJob, SqlJob, check_object
+from sandpool.outcome import Part
+from workers.sandbox.jobs.programs import TABLE_FOLDER
+from workers.sandbox.limits import GIB, Limits
+from workers.sandbox.task import Input, Query, SandboxTask
+
+DATA_IMAGE = "data"
+"""Has what our own code inside needs: pyarrow, pandas, DuckDB."""
+TABLE_MEMORY_BYTES = 2 * GIB
+"""For code that holds a whole result. Its disk stays the usual one: sandboxes of another size are never warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The attempt that a task is for."""
+
+    tenant: str
+    job_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRules:
+    """A database whose engine runs inside a sandbox: where its file, or its folder of Parquet files, lies."""
+
+    engine: Literal["duckdb", "sqlite"]
+    volume: str
+    key: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Parquet files, each a table named like the file or, for several files, like their folder."""
+        return self.key.endswith("/")
+
+    @property
+    def path(self) -> str:
+        """Below /in."""
+        return "database" if self.is_folder else f"database/{self.key.rpartition('/')[2]}"
+
+    @property
+    def source(self) -> Input:
+        return Input(self.path, self.volume, self.key)
+
+
+def code_task(job: PythonJob | CommandJob, whose: Whose, admitted: Admitted) -> SandboxTask:
+    """Code that a tenant sent."""
+    inputs = tuple(Input(path, *check_object(source, "inputs")) for path, source in sorted(job.inputs.items()))
+    asked: dict[str, Any] = {
+        "image": job.image,
+        "inputs": inputs,
+        "outputs": job.outputs,
+        "env": job.env,
+        "databases": job.databases,
+    }
+    if isinstance(job, CommandJob):
+        asked |= {"kind": "command", "argv": job.argv, "stdin": job.stdin}
+    else:
+        source = Input("", *check_object(job.file, "file")) if job.file else None
+        asked |= {"kind": "code", "code": job.code, "code_file": source, "name": job.name}
+    return _task(whose, admitted, admitted.room.limits, volume=job.volume, **asked)
+
+
+def transform_task(job: SqlJob, whose: Whose, admitted: Admitted, parts: Sequence[Part]) -> SandboxTask:
+    """Python that makes something of the rows in these parts."""
+    inputs = tuple(
+        Input(f"{TABLE_FOLDER}/part-{number:05d}.parquet", job.volume, part.key, part.sha256)
+        for number, part in enumerate(parts)
+    )
+    return _table_task(
+        "transform", whose, admitted, volume=job.volume, inputs=inputs, code=job.transform, name="transform.py"
+    )
+
+
+def query_task(job: SqlJob, whose: Whose, admitted: Admitted, rules: EngineRules, sql: str) -> SandboxTask:
+    """A statement that the policy allowed, in the verdict's own words."""
+    asked = Query(engine=rules.engine, sql=sql, params=tuple(job.params), path=rules.path, is_folder=rules.is_folder)
+    return _table_task("query", whose, admitted, volume=job.volume, inputs=(rules.source,), query=asked)
+
+
+def catalog_task(rules: EngineRules, admitted: Admitted) -> SandboxTask:
+    """What the database holds, for the policy."""
+    asked = Query(engine=rules.engine, sql="", path=rules.path, is_folder=rules.is_folder)
+    whose = Whose("sandpool", "catalog", 1)
+    return _table_task("catalog", whose, admitted, volume=rules.volume, inputs=(rules.source,), query=asked)
+
+
+def _table_task(kind: str, whose: Whose, admitted: Admitted, **asked: Any) -> SandboxTask:
+    """Our own code inside."""
+    asked |= {"kind": kind, "image": DATA_IMAGE, "max_rows": admitted.max_rows, "max_bytes": admitted.max_bytes}
+    return _task(whose, admitted, table_limits(admitted), **asked)
+
+
+def table_limits(admitted: Admitted) -> Limits:
+    """Room for a whole result."""
+    room = admitted.room.limits
+    return replace(room, memory_bytes=max(room.memory_bytes, TABLE_MEMORY_BYTES))
+
+
+def _task(whose: Whose, admitted: Admitted, limits: Limits, **asked: Any) -> SandboxTask:
+    return SandboxTask(
+        tenant=whose.tenant,
+        job_id=whose.job_id,
+        attempt_id=attempt_id(whose.number),
+        limits=limits,
+        timeout_s=admitted.timeout_s,
+        most_input_bytes=admitted.room.input_bytes,
+        most_files=admitted.room.files,
+        most_files_bytes=admitted.room.files_bytes,
+        **asked,
+    )
+
+
+def on_gpus(task: SandboxTask, gpus: tuple[str, ...]) -> SandboxTask:
+    """The task with the GPUs of its placement."""
+    return msgspec.structs.replace(task, gpus=gpus) if gpus else task
+
+
+def attempt_id(number: int) -> str:
+    """A name that no other attempt has."""
+    return f"{number}-{secrets.token_hex(4)}"

@@ -1,0 +1,101 @@
+"""Code jobs through the whole embedded cluster, on real sandboxes: client, queue, scheduler, host, volume, outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cluster.app import Conductor, open_volumes, parts_of
+from cluster.embedded import EmbeddedBench
+from cluster.settings import Settings, load
+from queues.memory.broker import MemoryBroker
+from queues.memory.door import MemoryDoor
+from queues.memory.transport import MemoryTransport
+from sandpool import AsyncClient, CommandJob, Limits, PythonJob
+from sandpool.outcome import Ending
+from tests.sandbox.conftest import IMAGES
+from workers.sandbox.image import Image
+from workers.volumes.store import Volume
+
+CONFIG = """
+folder = "{folder}/state"
+[broker]
+url = "memory://"
+[volumes.results]
+url = "file://{folder}/volume"
+[sandboxes]
+folder = "{folder}/h"
+images = "{images}"
+memory_bytes = 4294967296
+[databases]
+[tenants.acme]
+"""
+
+
+@pytest.fixture
+def settings(short_folder: Path, base_image: Image) -> Settings:
+    path = short_folder / "sandpool.toml"
+    path.write_text(CONFIG.format(folder=short_folder, images=IMAGES))
+    return load(path)
+
+
+@pytest.fixture
+def volumes(settings: Settings) -> dict[str, Volume]:
+    return open_volumes(parts_of(settings).volumes)
+
+
+@pytest.fixture
+async def client(settings: Settings, volumes: dict[str, Volume]) -> AsyncIterator[AsyncClient]:
+    parts = parts_of(settings)
+    broker = MemoryBroker()
+    broker.add_tenant("acme")
+    bench = EmbeddedBench(parts.pools, volumes, parts.host)
+    conductor = Conductor(settings, parts, MemoryDoor(broker), bench, volumes)
+    await conductor.start()
+    try:
+        async with AsyncClient(MemoryTransport(broker, "acme")) as client:
+            yield client
+    finally:
+        await conductor.drain(5)
+
+
+async def test_code_runs_from_client_to_outcome_and_its_files_are_read_back(client: AsyncClient) -> None:
+    job = PythonJob(
+        code="open('a.txt', 'w').write('kept'); print('ran'); display({'a': 1}); 40 + 2",
+        image="base",
+        outputs=("*.txt",),
+        priority="interactive",
+    )
+    outcome = await (await client.submit(job)).outcome(timeout=60)
+    assert outcome.ending is Ending.Succeeded, outcome.error
+    assert (outcome.stdout, outcome.value) == ("ran\n", "42")
+    assert await asyncio.to_thread(outcome.read_file, "a.txt") == b"kept"
+    assert [display.type for display in outcome.manifest.displays] == ["text/plain"]
+    assert outcome.usage.cpu_s > 0
+    second = PythonJob(
+        code="print(open('/in/a').read())", image="base", inputs={"a": f"results:{outcome.manifest.files[0].key}"}
+    )
+    assert (await (await client.submit(second)).outcome(timeout=60)).stdout == "kept\n"
+
+
+async def test_many_jobs_at_once_each_get_a_sandbox_of_their_own(client: AsyncClient) -> None:
+    jobs = [
+        CommandJob(argv=("/bin/sh", "-c", f"ls /tmp; echo {n} > /tmp/mark; echo {n}"), image="base",
+                   limits=Limits(memory_bytes=256 << 20))
+        for n in range(12)
+    ]  # fmt: skip
+    said = []
+    async for outcome in client.run_many(jobs, timeout=120):
+        assert outcome.ending is Ending.Succeeded, outcome.error
+        said.append(outcome.stdout)
+    assert sorted(said) == sorted(f"{n}\n" for n in range(12))
+
+
+async def test_what_this_cluster_lacks_is_answered_not_waited_for(client: AsyncClient) -> None:
+    outcome = await (await client.submit(PythonJob(code="1", image="nothing"))).outcome(timeout=20)
+    assert outcome.error is not None
+    assert (outcome.ending, outcome.error.code) == (Ending.Failed, "placement.never")
+    assert "nothing" in outcome.error.message

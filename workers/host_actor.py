@@ -1,0 +1,92 @@
+"""The thin shell around a host and its desk that Ray makes an actor of: one per node. No decision is made here.
+
+`cluster.dispatch_hosts` names it, places it and gives it restarts; Ray itself is not imported here. Tasks and attempts
+cross as JSON and msgpack. After a restart the host sweeps up what the process before it left, at the first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from workers.images.store import ImageStore
+from workers.mailbox import Mailbox
+from workers.sandbox.errors import SandboxingUnavailable
+from workers.sandbox.host import Host
+from workers.sandbox.hosting import HostSpec, HostStatus
+from workers.sandbox.jobs.desk import Desk
+from workers.sandbox.readiness import sized, why_not
+from workers.sandbox.task import SandboxTask, decode_task
+from workers.volumes.spec import VolumeSpec
+from workers.volumes.store import open_volume
+
+CLOSE_DEADLINE_S = 10.0
+MOST_HELD = 512
+"""Tasks running or ended but not collected; each may hold some hundred kB of text."""
+
+
+class HostActor:
+    """Holds one Host, its Desk and its Mailbox. Every method raises workers.errors only."""
+
+    def __init__(self, spec: HostSpec, volumes: Mapping[str, VolumeSpec]) -> None:
+        self._spec = spec
+        self._volumes = dict(volumes)
+        # Opened by `start`, not here: an actor whose constructor fails is dead for good.
+        self._host: Host | None = None
+        self._desk: Desk | None = None
+        self._mailbox: Mailbox[SandboxTask] | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Open the host; done already where it succeeded before. Raises SandboxingUnavailable and others."""
+        async with self._starting:
+            if self._mailbox is not None:
+                return
+            if reason := await asyncio.to_thread(why_not):
+                raise SandboxingUnavailable(reason)
+            volumes = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
+            host = Host(sized(self._spec), ImageStore(Path(self._spec.images)))
+            await host.open()
+            self._host, self._desk = host, Desk(host, volumes)
+            self._mailbox = Mailbox(decode_task, self._desk.run, max_held=MOST_HELD)
+
+    async def submit(self, tasks: list[bytes]) -> None:
+        """Start these tasks and return at once."""
+        (await self._open()).submit(tasks)
+
+    async def collect(
+        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
+    ) -> tuple[str, int, list[bytes]]:
+        """See Mailbox.collect."""
+        return await (await self._open()).collect(timeout_s, epoch, received, linger_s)
+
+    async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
+        """See Desk.cancel."""
+        return self._desk is not None and await self._desk.cancel(job_id, tenant)
+
+    async def status(self) -> bytes:
+        """The HostStatus as msgpack. Raises as `start`."""
+        await self._open()
+        assert self._host is not None
+        status: HostStatus = self._host.view()
+        return msgspec.msgpack.encode(status)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more; True when everything has ended in time. Uncollected attempts stay to be collected."""
+        return self._desk is None or await self._desk.drain(timeout_s)
+
+    async def close(self) -> None:
+        """Cancel what runs and end every sandbox."""
+        if self._mailbox is not None:
+            await self._mailbox.stop(CLOSE_DEADLINE_S)
+        if self._host is not None:
+            await self._host.close()
+
+    async def _open(self) -> Mailbox[SandboxTask]:
+        if self._mailbox is None:
+            await self.start()
+        assert self._mailbox is not None
+        return self._mailbox
