@@ -24,6 +24,7 @@ from workers.sandbox.errors import HostClosed
 from workers.sandbox.hosting import HostSpec, HostStatus, Images
 from workers.sandbox.image import Image
 from workers.sandbox.invocation import RunscSpec
+from workers.sandbox.kept import KeptSandboxes
 from workers.sandbox.lease import Lease
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
@@ -47,6 +48,9 @@ class Host:
         self._stock = Stock(spec.warm, self._sandboxes, self._starter, self._recover)
         self._promises = Promises(spec.capacity)
         self._gpus = GpuDesk(Path(spec.folder) / "gpus")
+        self.kept = KeptSandboxes(
+            self._sandboxes, self._starter, self._stock, self._promises, self._resolve, spec.most_paused
+        )
         self._leases: dict[str, Lease] = {}
         self._recovering = asyncio.Lock()
         self._refs: tuple[str, ...] = ()
@@ -57,14 +61,15 @@ class Host:
     async def open(self) -> list[str]:
         """Start; ids of what an earlier process of this host left running, destroyed now. SandboxingUnavailable."""
         orphans = await self._sandboxes.open()
+        self._is_open = True
         try:
             await self._stock.open()
             await self._gpus.open()
+            await self.kept.open()
             self._refs = tuple(await asyncio.to_thread(self._images.refs))
         except BaseException:
-            await self._sandboxes.close()
+            await self.close()
             raise
-        self._is_open = True
         self._upkeep = asyncio.create_task(self._look_after(), name="upkeep of sandboxes")
         if orphans:
             log.warning("sandboxes of an earlier host process destroyed", sandboxes=orphans)
@@ -82,6 +87,7 @@ class Host:
             await asyncio.wait([self._upkeep])
         await self._stock.close()
         await self._gpus.close()
+        await self.kept.close()
         for lease in list(self._leases.values()):
             await lease.kill()
         await self._starter.close()
@@ -102,6 +108,7 @@ class Host:
             sandboxes=taken.sandboxes,
             warm=self._stock.spares(),
             images=self._refs,
+            paused=self.kept.on_disk,
             open=self._is_open,
             gpus=self._gpus.status(),
             no_gpus=self._gpus.reason(),
@@ -163,6 +170,7 @@ class Host:
                 if not self._sandboxes.runsc.alive:
                     await self._recover()
                 await self._stock.look_after()
+                await self.kept.look_after()
                 self._refs = tuple(await asyncio.to_thread(self._images.refs))
             except (WorkerError, OSError) as error:
                 log.warning("upkeep failed, it is tried again", error=str(error))

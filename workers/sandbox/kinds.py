@@ -22,6 +22,10 @@ FRESH_MEMORY_BYTES = 512 * MIB
 """Of a sandbox that nobody has used yet, until its limits are set."""
 
 
+FIXED = ("processes", "disk_bytes", "tmp_bytes", "shm_bytes", "open_files")
+"""The limits that are part of what a snapshot saves."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Kind:
     """What a snapshot fixes. `image` is the digest."""
@@ -39,9 +43,7 @@ class Kind:
 
 
 def kind_of(image: Image, limits: Limits) -> Kind:
-    return Kind(
-        image.digest, limits.processes, limits.disk_bytes, limits.tmp_bytes, limits.shm_bytes, limits.open_files
-    )
+    return Kind(image.digest, *(getattr(limits, name) for name in FIXED))
 
 
 def fresh_limits(image: Image, kind: Kind, cpus: float) -> Limits:
@@ -60,12 +62,13 @@ def _limits(image: Image, kind: Kind, memory_bytes: int, cpus: float) -> Limits:
         ceiling,
         memory_bytes=min(memory_bytes, ceiling.memory_bytes),
         cpus=min(cpus, ceiling.cpus),
-        processes=kind.processes,
-        disk_bytes=kind.disk_bytes,
-        tmp_bytes=kind.tmp_bytes,
-        shm_bytes=kind.shm_bytes,
-        open_files=kind.open_files,
+        **{name: getattr(kind, name) for name in FIXED},
     )
+
+
+def starting_limits(image: Image, limits: Limits, cpus: float) -> Limits:
+    """Of a sandbox that comes back with these limits: until they are set, it may use all CPUs."""
+    return replace(limits, cpus=min(cpus, image.ceiling.cpus))
 
 
 def deserves_snapshot(kind: Kind, image: Image, uses: int) -> bool:

@@ -196,7 +196,9 @@ class Sandboxes:
             await asyncio.gather(*doomed, return_exceptions=True)
             raise
 
-    async def snapshot(self, sandbox_id: str, name: str, *, leave_running: bool = True) -> Snapshot:
+    async def snapshot(
+        self, sandbox_id: str, name: str, *, leave_running: bool = True, note: dict[str, Any] | None = None
+    ) -> Snapshot:
         """Save the sandbox under `name`. Without `leave_running` it is destroyed once it is saved (that is a pause).
 
         Raises SnapshotSpaceExhausted and CheckpointRefused; the sandbox goes on then.
@@ -217,7 +219,9 @@ class Sandboxes:
             await self.runsc.checkpoint(sandbox_id, draft, leave_running=True)
             mounts = tuple(bind.target for bind in sandbox.mounts)
             limits = sandbox.limits.as_dict()
-            kept = await asyncio.to_thread(self.snapshots.keep, draft, name, key=key, limits=limits, mounts=mounts)
+            kept = await asyncio.to_thread(
+                self.snapshots.keep, draft, name, key=key, limits=limits, mounts=mounts, note=note
+            )
         except BaseException:
             if hold:
                 with contextlib.suppress(SandboxError):
@@ -355,11 +359,17 @@ class Sandboxes:
 
 
 async def to_its_end(cleaning: Coroutine[Any, Any, object]) -> None:
-    """Whoever is cancelled once more while cleaning up still cleans up: every step of it has its deadline."""
+    """Whoever is cancelled while cleaning up still cleans up, and is cancelled then. Each step needs a deadline."""
     task = asyncio.ensure_future(cleaning)
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # seen; the cancellation is what counts
+        raise cancelled
     task.result()
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import msgspec
 
@@ -55,6 +56,8 @@ class SnapshotMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Places inside at which something of the host was mounted; a restore needs something at each of them."""
     files: dict[str, int]
     """File -> bytes."""
+    note: dict[str, Any] = {}
+    """Whose it is and what for: written and checked by whoever keeps it (`records`). Nothing here reads it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,17 +107,32 @@ class SnapshotShelf:
         shutil.rmtree(draft, ignore_errors=True)
 
     def keep(
-        self, draft: Path, name: str, *, key: SnapshotKey, limits: dict[str, float], mounts: tuple[str, ...]
+        self,
+        draft: Path,
+        name: str,
+        *,
+        key: SnapshotKey,
+        limits: dict[str, float],
+        mounts: tuple[str, ...],
+        note: dict[str, Any] | None = None,
     ) -> Snapshot:
         """Make a finished draft the snapshot `name`, in one step; one of that name that was there before goes."""
         check_sandbox_id(name)
         files = {file.name: file.stat().st_size for file in draft.iterdir()}
-        meta = SnapshotMeta(key=key, limits=limits, mounts=mounts, files=files)
+        meta = SnapshotMeta(key=key, limits=limits, mounts=mounts, files=files, note=note or {})
         (draft / META).write_bytes(msgspec.json.encode(meta))
         final = self._folder / name
         self.delete(name)
         os.rename(draft, final)
         return Snapshot(name=name, folder=final, meta=meta)
+
+    def annotate(self, snapshot: Snapshot, note: dict[str, Any]) -> Snapshot:
+        """The same snapshot with another note, in one step."""
+        meta = msgspec.structs.replace(snapshot.meta, note=note)
+        new = snapshot.folder / f"{META}.new"
+        new.write_bytes(msgspec.json.encode(meta))
+        new.rename(snapshot.folder / META)
+        return msgspec.structs.replace(snapshot, meta=meta)
 
     def load(self, name: str, *, usable_as: SnapshotKey | None = None) -> Snapshot | None:
         """The snapshot of that name, or None. SnapshotUnusable when it is damaged or was made for something else."""

@@ -64,15 +64,18 @@ class Starter:
 
     async def cold(self, image: Image, limits: Limits, gpus: GpuPassage | None = None) -> Live:
         """A new sandbox, its runner started. Raises SandboxError; then nothing is left of it."""
-        return await self._start(image, limits, None, gpus)
+        return await self._start(image, limits, None, gpus=gpus)
 
-    async def restored(self, snapshot: Snapshot, image: Image, limits: Limits) -> Live:
+    async def restored(
+        self, snapshot: Snapshot, image: Image, limits: Limits, *, sandbox_id: str | None = None
+    ) -> Live:
         """A copy of a saved sandbox, reseeded. Raises SandboxError; then nothing is left of it."""
-        return await self._start(image, limits, snapshot)
+        return await self._start(image, limits, snapshot, sandbox_id=sandbox_id)
 
     async def reconnect(self, live: Live) -> None:
         """A new session with a runner that was released."""
         live.session = await self._meet(live.sandbox.id, Listener(live.sockets))
+        live.session.set_limits(session_limits(live.limits))
 
     async def hand_out(self, live: Live, limits: Limits) -> None:
         """Enforce these limits from now on. Raises SpecInvalid where the sandbox cannot be within them."""
@@ -99,9 +102,15 @@ class Starter:
         return await self._sandboxes.destroy(live.id)
 
     async def _start(
-        self, image: Image, limits: Limits, snapshot: Snapshot | None, gpus: GpuPassage | None = None
+        self,
+        image: Image,
+        limits: Limits,
+        snapshot: Snapshot | None,
+        *,
+        gpus: GpuPassage | None = None,
+        sandbox_id: str | None = None,
     ) -> Live:
-        sandbox_id = new_sandbox_id()
+        sandbox_id = sandbox_id or new_sandbox_id()
         folder = self._sandboxes.folder_of(sandbox_id)
         listener = Listener(folder / "sockets")
         mounts = [
@@ -125,6 +134,7 @@ class Starter:
             listener.close()
             await to_its_end(self._undo(sandbox_id, folder))
             raise
+        session.set_limits(session_limits(limits))
         return Live(sandbox=sandbox, session=session, limits=limits)
 
     async def _meet(self, sandbox_id: str, listener: Listener) -> Session:

@@ -56,9 +56,9 @@ class Stock:
         self._sandboxes = sandboxes
         self._starter = starter
         self._recover = recover
-        self._cores = len(os.sched_getaffinity(0))
-        self._turns = asyncio.Semaphore(self._cores + 1)
-        self._snapshots = WarmSnapshots(sandboxes, starter, self._cores, lambda _kind: self._allot())
+        self.cores = len(os.sched_getaffinity(0))
+        self._turns = asyncio.Semaphore(self.cores + 1)
+        self._snapshots = WarmSnapshots(sandboxes, starter, self.cores, lambda _kind: self._allot())
         self._lines: dict[Kind, _Line] = {}
 
     async def open(self) -> None:
@@ -144,7 +144,7 @@ class Stock:
 
     async def _make_once(self, line: _Line) -> Live:
         kind, image = line.kind, line.image
-        limits = fresh_limits(image, kind, self._cores)
+        limits = fresh_limits(image, kind, self.cores)
         snapshot = await self._snapshots.find(kind, image)
         if snapshot is not None:
             try:

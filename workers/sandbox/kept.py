@@ -1,0 +1,486 @@
+"""Sandboxes that somebody keeps between calls: created, used, paused, resumed, snapshotted, forked, destroyed.
+
+Called by the host's actor for `sandpool sandbox ...`. What may happen when is decided by `transitions`; each sandbox
+makes one transition at a time, and every step of one has its deadline. Paused sandboxes and snapshots lie on disk with
+their record (`records`) and survive the host's process; running ones end with it. Everything is asked for by tenant
+and id: what belongs to somebody else is answered like what never was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+
+from workers.errors import WorkerError
+from workers.sandbox.bundle import check_limits
+from workers.sandbox.errors import (
+    SandboxError,
+    SessionBusy,
+    SnapshotSpaceExhausted,
+    SnapshotUnusable,
+    SpecInvalid,
+    UnknownSandbox,
+)
+from workers.sandbox.image import Image
+from workers.sandbox.keeping import DEFAULT_LIFETIME_S, LONGEST_S, Kept, KeptView, SavedView, new_record
+from workers.sandbox.kinds import starting_limits
+from workers.sandbox.limits import Limits
+from workers.sandbox.promises import Promises
+from workers.sandbox.records import MAX_TENANT_CHARACTERS, SAVED, Record, is_warm, read_record
+from workers.sandbox.replies import Execution
+from workers.sandbox.sandboxes import Ended, Sandboxes, to_its_end
+from workers.sandbox.snapshot import Snapshot
+from workers.sandbox.starter import Live, Starter
+from workers.sandbox.stock import Stock
+from workers.sandbox.transitions import IN_MEMORY, Event, State
+
+log = structlog.get_logger("sandpool.kept")
+
+MOST_FORKS = 64
+
+
+class KeptSandboxes:
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        starter: Starter,
+        stock: Stock,
+        promises: Promises,
+        resolve: Callable[[str], Awaitable[Image]],
+        most_on_disk: int,
+    ) -> None:
+        """`resolve`: the image of a reference, which then stays on disk."""
+        self._sandboxes = sandboxes
+        self._starter = starter
+        self._stock = stock
+        self._promises = promises
+        self._resolve = resolve
+        self._most_on_disk = most_on_disk
+        self._kept: dict[str, Kept] = {}
+        self._saved: dict[str, tuple[Record, Snapshot]] = {}
+
+    async def open(self) -> None:
+        """Find what earlier processes of this host have paused and saved; what cannot be understood is removed."""
+        for name in await asyncio.to_thread(self._sandboxes.snapshots.names):
+            if is_warm(name):
+                continue
+            try:
+                snapshot = await asyncio.to_thread(self._sandboxes.snapshots.load, name)
+                assert snapshot is not None
+                record = read_record(snapshot)
+            except SnapshotUnusable as error:
+                log.warning("a saved sandbox is unusable and removed", snapshot=name, detail=error.detail)
+                await self._delete(name)
+                continue
+            await self._take_back(record, snapshot)
+
+    async def close(self) -> None:
+        """What runs ends; what is on disk stays."""
+        for kept in list(self._kept.values()):
+            if kept.live is not None:
+                self._let_go(kept)
+
+    @property
+    def on_disk(self) -> int:
+        return len(self._saved) + sum(kept.state is State.Paused for kept in self._kept.values())
+
+    def list_sandboxes(self, tenant: str) -> list[KeptView]:
+        """The tenant's sandboxes, oldest first."""
+        own = [kept.view() for kept in self._kept.values() if kept.record.tenant == tenant]
+        return sorted(own, key=lambda view: (view.created_at_s, view.id))
+
+    def list_snapshots(self, tenant: str) -> list[SavedView]:
+        own = [_saved_view(*entry) for entry in self._saved.values() if entry[0].tenant == tenant]
+        return sorted(own, key=lambda view: (view.created_at_s, view.id))
+
+    async def create(
+        self,
+        tenant: str,
+        image: str = "base",
+        limits: Limits | None = None,
+        *,
+        snapshot: str = "",
+        lifetime_s: float | None = DEFAULT_LIFETIME_S,
+        idle_s: float | None = None,
+    ) -> KeptView:
+        """A new sandbox: of an image, or (`snapshot`: an id) going on where a snapshot was taken.
+
+        `lifetime_s`: destroyed after so long, whatever it does; None: never. `idle_s`: paused when unused for so long.
+        """
+        if not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
+            raise SpecInvalid("tenant", f"1 to {MAX_TENANT_CHARACTERS} characters")
+        expires_at_s = _end_of(lifetime_s)
+        _check_span("idle_s", idle_s)
+        if snapshot:
+            record, saved = self._find_saved(tenant, snapshot)
+            found = await self._resolve(record.image)
+            limits = Limits.from_dict(dict(record.limits))
+            kept = (await self._bring_up(tenant, saved, found, limits, 1, expires_at_s))[0]
+        else:
+            found = await self._resolve(image)
+            limits = limits or Limits().capped_by(found.ceiling)
+            check_limits(found, limits)
+            kept = await self._bring_up_new(tenant, found, limits, expires_at_s)
+        kept.keeps_until(expires_at_s, idle_s)
+        return kept.view()
+
+    async def run_code(
+        self, tenant: str, sandbox_id: str, code: str, *, context: str = "main", timeout_s: float | None = None
+    ) -> Execution:
+        """Run Python in it; a paused one is resumed first. See `Session.run_code`."""
+        async with self._using(tenant, sandbox_id) as live:
+            return await live.session.run_code(code, context=context, timeout_s=timeout_s)
+
+    async def run_command(
+        self,
+        tenant: str,
+        sandbox_id: str,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_s: float | None = None,
+    ) -> Execution:
+        """Run a program in it; a paused one is resumed first. See `Session.run_command`."""
+        async with self._using(tenant, sandbox_id) as live:
+            return await live.session.run_command(argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s)
+
+    async def pause(self, tenant: str, sandbox_id: str) -> KeptView:
+        """Save it to disk and free its memory. SessionBusy while something runs in it; when it cannot be saved (no
+        room on disk, a connection that is held open) it goes on and the error says why."""
+        kept = self._find(tenant, sandbox_id)
+        async with kept.turn:
+            if kept.state is State.Paused:
+                return kept.view()
+            await self._pause(kept)
+        return kept.view()
+
+    async def resume(self, tenant: str, sandbox_id: str) -> KeptView:
+        """Have it go on; one that runs already does. HostFull when there is no room now: it stays paused."""
+        kept = self._find(tenant, sandbox_id)
+        async with kept.turn:
+            await self._resume(kept)
+        return kept.view()
+
+    async def snapshot(self, tenant: str, sandbox_id: str, label: str = "") -> SavedView:
+        """Save it as it is now and let it go on. `create(snapshot=ID)` starts from it as often as wanted."""
+        if len(label) > 200:
+            raise SpecInvalid("label", "at most 200 characters")
+        kept = self._find(tenant, sandbox_id)
+        self._check_room_on_disk()
+        record = msgspec.structs.replace(
+            kept.record,
+            use=SAVED,
+            id=f"sn-{secrets.token_hex(10)}",
+            label=label,
+            created_at_s=time.time(),
+            expires_at_s=None,
+            idle_s=None,
+        )
+        async with self._running(kept):
+            saved = await self._save(kept, Event.Save, record.name, record)
+        self._saved[record.id] = (record, saved)
+        return _saved_view(record, saved)
+
+    async def fork(self, tenant: str, sandbox_id: str, count: int = 1) -> list[KeptView]:
+        """So many copies of it as it is now, each going its own way; all of them or, on an error, none."""
+        if not 1 <= count <= MOST_FORKS:
+            raise SpecInvalid("count", f"1 to {MOST_FORKS}")
+        kept = self._find(tenant, sandbox_id)
+        image = await self._resolve(kept.record.image)
+        expires_at_s, idle_s = kept.record.expires_at_s, kept.record.idle_s
+        async with kept.turn:
+            if kept.state is State.Paused:
+                kept.become(Event.Copy)
+                source = await self._load(kept)
+                made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
+            else:
+                self._check_free(kept)
+                source = await self._save(kept, Event.Save, f"fork-{secrets.token_hex(10)}", None)
+                try:
+                    made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
+                finally:
+                    await self._delete(source.name)
+        for copy in made:
+            copy.keeps_until(expires_at_s, idle_s)
+        return [copy.view() for copy in made]
+
+    async def set_timeout(
+        self, tenant: str, sandbox_id: str, lifetime_s: float | None, idle_s: float | None = None
+    ) -> KeptView:
+        """From now on: destroyed after `lifetime_s`, paused when unused for `idle_s`; None: never."""
+        kept = self._find(tenant, sandbox_id)
+        _check_span("idle_s", idle_s)
+        async with kept.turn:
+            kept.keeps_until(_end_of(lifetime_s), idle_s)
+            kept.touch()
+            if kept.state is State.Paused:
+                source = await self._load(kept)
+                await asyncio.to_thread(self._sandboxes.snapshots.annotate, source, kept.record.note())
+        return kept.view()
+
+    async def destroy(self, tenant: str, any_id: str) -> None:
+        """End a sandbox, whatever it does, or delete a snapshot. Nothing of it is left."""
+        if any_id in self._saved:
+            record, _ = self._find_saved(tenant, any_id)
+            del self._saved[any_id]
+            await self._delete(record.name)
+            return
+        kept = self._find(tenant, any_id)
+        if kept.live is not None and kept.calls:
+            await asyncio.to_thread(self._sandboxes.cgroups.kill, kept.id)  # what runs in it holds nobody up
+        async with kept.turn:
+            await self._destroy(kept, Event.Destroy)
+
+    async def look_after(self) -> None:
+        """Now and then: lifetimes end, idle ones are paused, those that ended by themselves are taken off."""
+        now_s = time.monotonic()
+        for kept in list(self._kept.values()):
+            if kept.turn.locked():
+                continue  # next time
+            async with kept.turn:
+                try:
+                    if kept.is_over(time.time()):
+                        await self._destroy(kept, Event.Destroy)
+                    elif kept.live is not None and self._sandboxes.runsc.has_ended(kept.id):
+                        await self._destroy(kept, Event.Lost)
+                    elif kept.is_idle(now_s):
+                        await self._pause(kept)
+                except SandboxError as error:
+                    kept.touch()  # tried again when it was idle for as long once more
+                    log.warning("upkeep of a kept sandbox", sandbox=kept.id, error=str(error))
+
+    async def _take_back(self, record: Record, snapshot: Snapshot) -> None:
+        with contextlib.suppress(WorkerError):  # its image may come back; until then it cannot be resumed
+            await self._resolve(record.image)
+        if record.use == SAVED:
+            self._saved[record.id] = (record, snapshot)
+            return
+        kept = self._kept[record.id] = Kept(record, State.Paused)
+        kept.disk_bytes = snapshot.size_bytes
+
+    async def _bring_up_new(self, tenant: str, image: Image, limits: Limits, expires_at_s: float | None) -> Kept:
+        promise = await self._promises.make(limits)
+        try:
+            live = await self._stock.take(image, limits)
+        except BaseException:
+            self._promises.drop(promise)
+            raise
+        return self._add(tenant, live, limits, promise, expires_at_s)
+
+    async def _bring_up(
+        self, tenant: str, source: Snapshot, image: Image, limits: Limits, count: int, expires_at_s: float | None
+    ) -> list[Kept]:
+        """All of them or none."""
+        made: list[tuple[Live, int]] = []
+        promises: list[int] = []
+
+        async def one(promise: int) -> None:
+            made.append((await self._restore(source, image, limits), promise))
+
+        try:
+            for _ in range(count):
+                promises.append(await self._promises.make(limits))
+            async with asyncio.TaskGroup() as group:
+                for promise in promises:
+                    group.create_task(one(promise))
+        except BaseException as error:
+            for live, promise in made:
+                self._promises.drop_after(promise, self._starter.end(live))
+                promises.remove(promise)
+            for promise in promises:
+                self._promises.drop(promise)
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
+        return [self._add(tenant, live, limits, promise, expires_at_s) for live, promise in made]
+
+    async def _restore(self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str | None = None) -> Live:
+        starting = starting_limits(image, limits, self._stock.cores)
+        live = await self._starter.restored(source, image, starting, sandbox_id=sandbox_id)
+        try:
+            await self._starter.hand_out(live, limits)
+        except BaseException:
+            self._starter.end(live)
+            raise
+        return live
+
+    def _add(self, tenant: str, live: Live, limits: Limits, promise: int, expires_at_s: float | None) -> Kept:
+        image = live.sandbox.image
+        record = new_record(live.id, tenant, f"{image.name}@{image.digest}", limits, expires_at_s)
+        kept = self._kept[live.id] = Kept(record, State.Starting)
+        kept.live, kept.promise = live, promise
+        kept.become(Event.Done)
+        return kept
+
+    @asynccontextmanager
+    async def _using(self, tenant: str, sandbox_id: str) -> AsyncIterator[Live]:
+        """It runs, and is not paused meanwhile. One whose session was given up is destroyed afterwards."""
+        kept = self._find(tenant, sandbox_id)
+        async with kept.turn:
+            await self._resume(kept)
+            assert kept.live is not None
+            live = kept.live
+            kept.calls += 1
+        try:
+            yield live
+        finally:
+            kept.calls -= 1
+            kept.touch()
+        if not live.session.usable and kept.live is live:
+            async with kept.turn:
+                if kept.live is live and kept.state is State.Running:
+                    await self._destroy(kept, Event.Lost)
+
+    @asynccontextmanager
+    async def _running(self, kept: Kept) -> AsyncIterator[None]:
+        """Its turn, running, with nothing running in it."""
+        async with kept.turn:
+            await self._resume(kept)
+            self._check_free(kept)
+            yield
+
+    async def _resume(self, kept: Kept) -> None:
+        if kept.state is State.Gone:
+            raise _unknown()
+        if kept.state is State.Running:
+            return
+        kept.become(Event.Resume)
+        try:
+            image = await self._resolve(kept.record.image)
+            kept.promise = await self._promises.make(kept.limits)
+            kept.live = await self._restore(await self._load(kept), image, kept.limits, kept.id)
+        except BaseException:
+            self._promises.drop(kept.promise)
+            kept.become(Event.Failed)
+            raise
+        kept.become(Event.Done)
+        kept.touch()
+        kept.disk_bytes = 0
+        await self._delete(kept.record.name)
+
+    async def _pause(self, kept: Kept) -> None:
+        self._check_room_on_disk()
+        self._check_free(kept)
+        saved = await self._save(kept, Event.Pause, kept.record.name, kept.record)
+        kept.disk_bytes = saved.size_bytes
+        await asyncio.shield(self._let_go(kept))
+
+    async def _save(self, kept: Kept, event: Event, name: str, record: Record | None) -> Snapshot:
+        """Its memory on disk. When that fails it goes on; after Event.Save it goes on in any case."""
+        live = kept.live
+        assert live is not None
+        kept.become(event)
+        try:
+            await live.session.release()
+            saved = await self._sandboxes.snapshot(live.id, name, note=record.note() if record else None)
+        except BaseException:
+            with contextlib.suppress(SandboxError):  # the first error is the one to tell
+                await to_its_end(self._go_on(kept, live, Event.Failed))
+            raise
+        if event is Event.Save:
+            await self._go_on(kept, live, Event.Done)
+        else:
+            kept.become(Event.Done)
+        return saved
+
+    async def _go_on(self, kept: Kept, live: Live, event: Event) -> None:
+        """A session with its runner again. One that does not come back is lost."""
+        try:
+            if not live.session.usable:
+                await self._starter.reconnect(live)
+            kept.become(event)
+        except SandboxError:
+            await self._destroy(kept, Event.Lost)
+            raise
+        finally:
+            kept.touch()
+
+    def _let_go(self, kept: Kept) -> asyncio.Task[Ended]:
+        """Out of memory: what it was promised is free when nothing of it runs any more."""
+        live, kept.live = kept.live, None
+        assert live is not None
+        ending = self._starter.end(live)
+        self._promises.drop_after(kept.promise, ending)
+        return ending
+
+    async def _destroy(self, kept: Kept, event: Event) -> None:
+        if kept.state not in (State.Ending, State.Gone):
+            kept.become(event)
+            await to_its_end(self._clear_away(kept))
+
+    async def _clear_away(self, kept: Kept) -> None:
+        self._kept.pop(kept.id, None)
+        if kept.live is not None:
+            await self._let_go(kept)
+        await self._delete(kept.record.name)
+        kept.become(Event.Done)
+
+    async def _load(self, kept: Kept) -> Snapshot:
+        saved = await asyncio.to_thread(self._sandboxes.snapshots.load, kept.record.name)
+        if saved is None:
+            raise SnapshotUnusable("what was saved of this sandbox is gone", hint="remove it")
+        return saved
+
+    async def _delete(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._sandboxes.snapshots.delete, name)
+        except SandboxError as error:
+            log.warning("a snapshot cannot be removed", snapshot=name, detail=error.detail)
+
+    def _find(self, tenant: str, sandbox_id: str) -> Kept:
+        kept = self._kept.get(sandbox_id)
+        if kept is None or kept.record.tenant != tenant:
+            raise _unknown()
+        return kept
+
+    def _find_saved(self, tenant: str, snapshot_id: str) -> tuple[Record, Snapshot]:
+        entry = self._saved.get(snapshot_id)
+        if entry is None or entry[0].tenant != tenant:
+            raise _unknown()
+        return entry
+
+    def _check_free(self, kept: Kept) -> None:
+        if kept.calls:
+            raise SessionBusy("something runs in this sandbox", hint="wait for it, or destroy the sandbox")
+        if kept.state not in IN_MEMORY:
+            raise _unknown()
+
+    def _check_room_on_disk(self) -> None:
+        if self.on_disk >= self._most_on_disk:
+            raise SnapshotSpaceExhausted(
+                f"this host keeps {self._most_on_disk} paused sandboxes and snapshots already",
+                hint="remove some: `sandpool sandbox ls` and `rm`",
+            )
+
+
+def _unknown() -> UnknownSandbox:
+    return UnknownSandbox("no such sandbox or snapshot", hint="`sandpool sandbox ls` shows yours")
+
+
+def _check_span(name: str, span_s: float | None) -> None:
+    if span_s is not None and not 0 < span_s <= LONGEST_S:
+        raise SpecInvalid(name, f"above 0, at most {LONGEST_S:g} seconds, or none")
+
+
+def _end_of(lifetime_s: float | None) -> float | None:
+    _check_span("lifetime_s", lifetime_s)
+    return None if lifetime_s is None else time.time() + lifetime_s
+
+
+def _saved_view(record: Record, saved: Snapshot) -> SavedView:
+    return SavedView(
+        id=record.id,
+        label=record.label,
+        image=record.image,
+        created_at_s=record.created_at_s,
+        disk_bytes=saved.size_bytes,
+    )
