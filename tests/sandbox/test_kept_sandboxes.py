@@ -249,3 +249,4 @@ async def test_a_host_can_be_closed_while_its_upkeep_destroys_something(host: Ho
         while len(kept.list_sandboxes(ME)) == 3:
             await asyncio.sleep(0.001)
         await host.close()
+    assert host.view().sandboxes == 0
