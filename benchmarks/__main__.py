@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import extract, jobs, latency, verdict
+from benchmarks import extract, jobs, latency, sandbox_density, sandbox_life, sandbox_start, verdict
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -22,7 +22,8 @@ from benchmarks.services import Services, open_services
 from benchmarks.tables import as_markdown, as_text, update_document
 
 BENCHMARKS: dict[str, Callable[[Services, Options], Report]] = {
-    module.NAME: module.run for module in (jobs, latency, extract, verdict)
+    module.NAME: module.run
+    for module in (jobs, latency, extract, verdict, sandbox_start, sandbox_life, sandbox_density)
 }
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/specification.md"
 MISSED = 3

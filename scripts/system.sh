@@ -3,7 +3,7 @@
 
 APT_FOLDER=${APT_FOLDER:-/etc/apt}
 RUNSC_OLDEST=2023 # older ones have no systrap platform
-PROGRAMS="rabbitmq-server postgresql runsc mmdebstrap pgbouncer gcc"
+PROGRAMS="rabbitmq-server postgresql runsc mmdebstrap pgbouncer bubblewrap gcc"
 
 has_program() {
   case "$1" in
@@ -14,6 +14,7 @@ has_program() {
       [ -x /usr/local/pgsql/bin/initdb ] ;;
     gcc) command -v gcc >/dev/null && [ -e /usr/include/stdio.h ] ;;
     pgbouncer) command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] ;;
+    bubblewrap) command -v bwrap >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -31,6 +32,7 @@ remedy() {
     mmdebstrap) echo "mmdebstrap (builds sandbox images): as root \`apt-get install mmdebstrap\`" ;;
     gcc) echo "gcc (tests stand a fake NVIDIA library below the real binding): as root \`apt-get install gcc libc6-dev\`" ;;
     pgbouncer) echo "pgbouncer (peer in the benchmarks): as root \`apt-get install pgbouncer\`" ;;
+    bubblewrap) echo "bubblewrap (peer in the benchmarks): as root \`apt-get install bubblewrap\`" ;;
   esac
 }
 

@@ -38,7 +38,7 @@ def test_every_program_that_can_be_missing_has_a_remedy() -> None:
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert [line.split(":")[0].split(" ")[0] for line in lines] == [
-        "rabbitmq-server", "postgresql", "runsc", "mmdebstrap", "pgbouncer", "gcc",
+        "rabbitmq-server", "postgresql", "runsc", "mmdebstrap", "pgbouncer", "bubblewrap", "gcc",
     ]  # fmt: skip
     assert all("apt-get install" in line for line in lines)
 
