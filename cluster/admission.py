@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from cluster.fairness import EQUAL, Share
 from cluster.sandbox_admission import Room, SandboxRules, refusal_of, room_of
 from sandpool.job import Job, Limits, SqlJob, is_expired
 from sandpool.outcome import Ending, ErrorInfo, Verdict
@@ -26,6 +27,7 @@ class TenantRules:
     max_attempts: int
     images: frozenset[str] | None = None
     """Images in which its code may run; None: every one."""
+    share: Share = EQUAL
 
 
 @dataclass(frozen=True, slots=True)

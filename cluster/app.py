@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +18,7 @@ from cluster.catalogs import Catalogs
 from cluster.control import ControlRoom
 from cluster.engine_catalogs import read_catalog
 from cluster.errors import SettingsInvalid
+from cluster.fairness import Share
 from cluster.hosting import engine_rules, host_spec, most_at_once, sandbox_rules
 from cluster.placement import PIPELINE
 from cluster.run import Rules
@@ -25,7 +26,7 @@ from cluster.scheduler import Scheduler
 from cluster.settings import DatabaseSettings, Settings
 from cluster.sweeping import Sweeping
 from queues.door import Door
-from queues.topology import CONTROL_QUEUE, PRIORITIES
+from queues.topology import CONTROL_QUEUE, PRIORITIES, parked_name
 from workers.errors import ConfigurationError
 from workers.sandbox.hosting import HostSpec
 from workers.sql.judge import Judge
@@ -39,6 +40,8 @@ log = structlog.get_logger("sandpool.app")
 SQL_QUEUES = ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch")
 CODE_QUEUES = tuple(f"sandpool.jobs.{need}.{priority}" for need in ("cpu", "gpu") for priority in PRIORITIES)
 CONTROL_PREFETCH = 32
+FEWEST_PARKED, MOST_PARKED = 4, 512
+"""Messages taken from all tenants' own queues at once: of each enough to keep the pools busy, of all what fits."""
 DEFAULT_MAX_ROWS = 10_000_000
 DEFAULT_MAX_BYTES = 4 * 1024**3
 """Ceilings of one result where the database's policy names none: a bound, not a promise of memory."""
@@ -82,7 +85,8 @@ def parts_of(settings: Settings) -> Parts:
                 tenant.volumes,
                 tenant.max_timeout_s,
                 tenant.max_attempts,
-                None if tenant.images is None else frozenset(tenant.images),
+                images=None if tenant.images is None else frozenset(tenant.images),
+                share=Share(tenant.weight, tenant.max_in_flight, tenant.rate_per_s),
             )
             for name, tenant in settings.tenants.items()
         },
@@ -154,18 +158,16 @@ class Conductor:
             await self._bench.start()
             await self._catalogs.warm()
             await self._door.consume(CONTROL_QUEUE, CONTROL_PREFETCH, self.control.take)
-            for queue in SQL_QUEUES:
-                await self._door.consume(queue, self._prefetch(), self.scheduler.take)
+            await self._take_from(SQL_QUEUES, self._slots(), shared=True)
             # Also where no sandbox can run: its job is answered with the reason instead of waiting for ever.
-            for queue in CODE_QUEUES:
-                await self._door.consume(queue, self._code_prefetch(), self.scheduler.take)
+            await self._take_from(CODE_QUEUES, most_at_once(self._settings), shared=self._settings.sandboxes.enabled)
         except BaseException:
             await self._bench.close(0.0)
             await self._judge.close()
             await self._door.close()
             raise
         self._sweeping.start()
-        log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch())
+        log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch(self._slots()))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, finish or hand back what runs, then give everything up, in the reverse order of `start`."""
@@ -178,14 +180,24 @@ class Conductor:
         await self._judge.close()
         log.info("drained", handed_back=handed_back)
 
-    def _prefetch(self) -> int:
+    async def _take_from(self, queues: Sequence[str], slots: int, *, shared: bool) -> None:
+        """From job queues, and where several tenants share the slots, from each one's own queue behind them."""
+        tenants = sorted(self._parts.rules.tenants)
+        for queue in queues:
+            if shared and len(tenants) > 1:
+                self.scheduler.share_out(queue, self._prefetch(slots))
+                for tenant in tenants:
+                    prefetch = max(FEWEST_PARKED, min(slots, MOST_PARKED // len(tenants)))
+                    await self._door.consume(parked_name(tenant, queue), prefetch, self.scheduler.take)
+            await self._door.consume(queue, self._prefetch(slots), self.scheduler.take)
+
+    def _slots(self) -> int:
+        return PIPELINE * sum(pool.budget for pool in self._parts.pools.values())
+
+    def _prefetch(self, slots: int) -> int:
         """Every free slot of the cluster, and some to keep the pools busy while messages travel: what cannot run soon
         stays in the broker, where it is visible and safe."""
-        slots = PIPELINE * sum(pool.budget for pool in self._parts.pools.values())
         return max(1, math.ceil(slots * self._settings.broker.prefetch_factor))
-
-    def _code_prefetch(self) -> int:
-        return math.ceil(most_at_once(self._settings) * self._settings.broker.prefetch_factor)
 
 
 def _policy(name: str, settings: Settings) -> Policy:

@@ -23,6 +23,7 @@ from cluster.bench import Bench
 from cluster.catalogs import Catalogs
 from cluster.errors import WorkerLost
 from cluster.extracting import Extracting
+from cluster.fairness import Rooms
 from cluster.placement import Need, Never, Placed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
@@ -58,9 +59,15 @@ class Scheduler:
         self._catalogs = catalogs
         self._extracting = Extracting(catalogs, bench, volumes)
         self._volumes = volumes
-        self._slots = Slots(bench.nodes)
+        self._slots = Slots(bench.nodes, {name: tenant.share for name, tenant in rules.tenants.items()})
+        self._rooms: dict[str, Rooms] = {}
         self._running: dict[tuple[str, str], Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def share_out(self, queue: str, prefetch: int) -> None:
+        """Let no tenant fill this queue's prefetch: what is too much waits in the tenant's own queue, of which somebody
+        must take too."""
+        self._rooms[queue] = Rooms(prefetch)
 
     def take(self, delivery: Delivery) -> None:
         """A message arrived: conduct it in a task of its own, owned here."""
@@ -93,6 +100,18 @@ class Scheduler:
             if answer := outcomes.unacceptable(delivery, error.reason, _now()):
                 await self._door.reply(delivery, wire.encode_outcome(answer))
             return await self._door.dead_letter(delivery, error.reason)
+        rooms = self._rooms.get(delivery.queue)
+        if rooms is None or delivery.parked:
+            return await self._live(run)
+        if not rooms.enter(run.tenant):
+            return await self._door.park(delivery)
+        try:
+            await self._live(run)
+        finally:
+            rooms.leave(run.tenant)
+
+    async def _live(self, run: Run) -> None:
+        """From its record, or its ending, to its settlement."""
         key = (run.tenant, run.job.id)
         if twin := self._running.get(key):
             return await self._follow(twin, run)
@@ -189,7 +208,7 @@ class Scheduler:
             return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus))
         finally:
             run.placed = None
-            self._slots.freed(stage.need)
+            self._slots.freed(stage.need, run.tenant)
 
     async def _place(self, run: Run, need: Need) -> Placed | Attempt | retry.Again:
         """The node with the slot that is this run's now; or how it ended, or goes back, without one."""
@@ -199,7 +218,7 @@ class Scheduler:
         timeout_s = max(0.0, min(longest_s, LONGEST_WAIT_FOR_A_SLOT_S))
         run.waiting = True
         try:
-            answer = await self._slots.take(need, interactive=interactive, timeout_s=timeout_s)
+            answer = await self._slots.take(need, tenant=run.tenant, interactive=interactive, timeout_s=timeout_s)
         except asyncio.CancelledError:
             if run.task is None or not run.cancel_asked:
                 raise

@@ -104,6 +104,9 @@ class TenantSettings(_Section):
     max_timeout_s: float = Field(default=3600, gt=0, le=86_400)
     max_attempts: int = Field(default=5, ge=1, le=100)
     images: tuple[Name, ...] | None = Field(default=None, strict=False)
+    weight: float = Field(default=1, ge=0.01, le=100)
+    max_in_flight: int | None = Field(default=None, ge=1)
+    rate_per_s: float | None = Field(default=None, gt=0, le=1_000_000)
 
 
 class ClientSettings(_Section):

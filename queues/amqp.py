@@ -21,8 +21,8 @@ from queues.consumer import QueueConsumer
 from queues.door import Delivery
 from queues.errors import BrokerAway, DoorClosed, NotConfirmed, Unroutable
 from queues.fence import queue_error
-from queues.message import Message, dead_letter, next_attempt, read_delivery, routing_key_of
-from queues.topology import DEAD, Limits, Topology, retry_delay, retry_name, topology
+from queues.message import PARKED, Message, dead_letter, next_attempt, read_delivery, routing_key_of
+from queues.topology import DEAD, Limits, Topology, parked, parked_exchange, retry_delay, retry_name, topology
 from sandpool.fault import VENDOR_ERRORS, Fault, Kind, fault_of
 from sandpool.link import Lane, Link
 from sandpool.wire import CONTENT_TYPE, EVENTS_EXCHANGE
@@ -50,6 +50,7 @@ class AmqpDoor:
 
     def __init__(self, url: str, limits: Limits | None = None) -> None:
         self._service = unquote(urlsplit(url).username or "guest")
+        self._limits = limits
         self._topology = topology(limits)
         self._wanted: dict[str, tuple[int, OnDelivery]] = {}
         self._consumers: dict[str, QueueConsumer] = {}
@@ -101,6 +102,10 @@ class AmqpDoor:
         whole_s = retry_delay(delay_s)
         message = next_attempt(delivery, code, whole_s, self._service)
         await self._move(delivery, retry_name(whole_s), routing_key_of(delivery.queue), message)
+
+    async def park(self, delivery: Delivery) -> None:
+        message = next_attempt(delivery, PARKED, 0, self._service)
+        await self._move(delivery, parked_exchange(delivery.tenant or ""), routing_key_of(delivery.queue), message)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         await self._move(delivery, DEAD, "", dead_letter(delivery, reason, time.time()))
@@ -156,6 +161,7 @@ class AmqpDoor:
             await self._consume(lane, queue)
 
     async def _consume(self, lane: Lane, queue: str) -> None:
+        await declare(lane, parked(queue, self._limits))
         consumer = self._consumers.get(queue)
         if consumer is None or consumer.lane is not lane:
             consumer = self._consumers[queue] = QueueConsumer(lane, queue, self._on_message)

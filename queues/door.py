@@ -35,6 +35,8 @@ class Delivery:
     """How long each of those retries waited."""
     headers: Mapping[str, Any] = field(default_factory=dict)
     """Other headers, for example W3C `traceparent`."""
+    parked: bool = False
+    """Whether it comes from its tenant's own queue; `queue` is the job queue behind that."""
     token: Any = None
     """The door's own handle for settling; opaque to everyone else."""
 
@@ -59,6 +61,10 @@ class Door(Protocol):
 
     async def retry(self, delivery: Delivery, delay_s: float, code: str) -> None:
         """Another attempt after about `delay_s` (rounded up to a delay queue); publishes confirmed, then acks."""
+
+    async def park(self, delivery: Delivery) -> None:
+        """Into its tenant's own queue behind the job queue (`queues.topology.parked_name`), which somebody consumes;
+        publishes confirmed, then acks."""
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Into `sandpool.dead` with the reason and the history in its headers; publishes confirmed, then acks."""

@@ -39,7 +39,7 @@ from queues.message import (
     texts_of,
 )
 from queues.permissions import is_reply_queue, is_tenant
-from queues.topology import JOB_QUEUES
+from queues.topology import JOB_QUEUES, home_of
 from sandpool.transport import SUBMITTED_HEADER
 
 MAX_DEATHS = 20
@@ -98,7 +98,7 @@ def read_letter(message: Message, service: str, token: Any) -> Letter:
         id=message.message_id if _ID.fullmatch(message.message_id) else _body_id(message.body),
         tenant=tenant if is_tenant(tenant) and tenant != service else "",
         reason=f"broker.{last.reason}" if moved_by_broker else text_of(told.get(REASON_HEADER)) or "unknown",
-        queue=last.queue if moved_by_broker else text_of(told.get(QUEUE_HEADER)),
+        queue=home_of(last.queue) if moved_by_broker else text_of(told.get(QUEUE_HEADER)),
         attempt=count_of(told.get(ATTEMPT_HEADER)),
         deliveries=count_of(told.get(TAKEN_HEADER)) if TAKEN_HEADER in told else 0,
         history=texts_of(told.get(HISTORY_HEADER)),

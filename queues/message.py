@@ -16,6 +16,7 @@ from typing import Any
 
 from queues.door import Delivery
 from queues.permissions import is_reply_queue, is_tenant
+from queues.topology import home_of
 from sandpool.transport import SUBMITTED_HEADER
 from sandpool.wire import JOBS_EXCHANGE
 
@@ -37,6 +38,9 @@ DELIVERIES_HEADER = "x-delivery-count"
 PASSED_HEADERS = ("traceparent", "tracestate", "baggage")
 """What travels on with a job. Never CC or BCC (they route) nor x-death (the broker's own)."""
 
+WAITED = "placement."
+"""How codes begin that stand for waiting and not for an attempt."""
+PARKED = "placement.parked"
 MAX_HISTORY = 100
 MAX_TEXT = 512
 _MAX_HEADER_TEXT = 8192
@@ -64,7 +68,8 @@ def read_delivery(message: Message, queue: str, service: str, token: Any) -> Del
     reply_to = message.reply_to if trusted_tenant and is_reply_queue(message.reply_to, trusted_tenant) else ""
     count = headers.get(DELIVERIES_HEADER)
     return Delivery(
-        queue=queue,
+        queue=home_of(queue),
+        parked=queue != home_of(queue),
         body=message.body,
         tenant=trusted_tenant,
         message_id=message.message_id,
@@ -81,9 +86,16 @@ def read_delivery(message: Message, queue: str, service: str, token: Any) -> Del
 
 
 def next_attempt(delivery: Delivery, code: str, delay_s: int, service: str) -> Message:
-    """The same job for the attempt after `delivery`, whose error was `code`; it waits `delay_s` before."""
+    """The same job for the attempt after `delivery`, whose error was `code`; it waits `delay_s` before.
+
+    To wait again for the same thing (`placement.*`) adds to the last entry of the history: a job that waits for long
+    must not push its real attempts out of it.
+    """
     if delivery.tenant is None:
         raise ValueError("a message without a verified tenant is dead-lettered, never retried")
+    history, delays_s = delivery.history, delivery.delays_s
+    if code.startswith(WAITED) and history[-1:] == (code,) and delays_s:
+        history, delays_s, delay_s = history[:-1], delays_s[:-1], delays_s[-1] + delay_s
     return Message(
         body=delivery.body,
         message_id=delivery.message_id,
@@ -94,8 +106,8 @@ def next_attempt(delivery: Delivery, code: str, delay_s: int, service: str) -> M
             **delivery.headers,
             TENANT_HEADER: delivery.tenant,
             ATTEMPT_HEADER: delivery.attempt + 1,
-            HISTORY_HEADER: [*delivery.history, code[:MAX_TEXT]][-MAX_HISTORY:],
-            DELAYS_HEADER: [*delivery.delays_s, delay_s][-MAX_HISTORY:],
+            HISTORY_HEADER: [*history, code[:MAX_TEXT]][-MAX_HISTORY:],
+            DELAYS_HEADER: [*delays_s, delay_s][-MAX_HISTORY:],
             SUBMITTED_HEADER: round(delivery.submitted_at_s * 1000),
         },
     )

@@ -5,6 +5,7 @@ Who may use what is in `queues.permissions`. No I/O and no vendor here.
 
     sandpool.jobs    direct   sql.batch ...   -> sandpool.jobs.{sql,cpu,gpu}.{interactive,batch}
     sandpool.retry.* fanout   (the job's key) -> sandpool.retry.* -- its TTL over --> sandpool.jobs, by the job's key
+    sandpool.parked.<tenant>  direct, as above -> sandpool.parked.<tenant>.sql.batch -- an hour over --> sandpool.jobs
     sandpool.dead    fanout                   -> sandpool.dead
     sandpool.control direct   control         -> sandpool.control
     sandpool.events  topic    job.<tenant>.<ending>, bound by whoever listens
@@ -18,6 +19,9 @@ Choices that look odd and why:
 * `x-delivery-limit` is explicit because its default differs: none in 3.x, 20 in 4.x.
 * `x-consumer-timeout` (known from 3.12, ignored by 3.10): the default of 30 minutes would close the channel under a
   long job. 3.10 needs `consumer_timeout` in its own configuration file instead.
+* A parked queue is a tenant's own line behind its part of a job queue (`cluster.fairness`), declared when a scheduler
+  starts to take from it. Its messages go home after an hour in which nobody took them, so that nothing is forgotten
+  when a tenant is no longer configured.
 * Nothing is transient, exclusive or auto-delete, and no QoS is global: 4.x removes those for quorum queues.
 """
 
@@ -36,6 +40,8 @@ JOB_KEYS = tuple(f"{need}.{priority}" for need in NEEDS for priority in PRIORITI
 JOB_QUEUES = tuple(f"{JOBS_EXCHANGE}.{key}" for key in JOB_KEYS)
 CONTROL_QUEUE = CONTROL_EXCHANGE
 DEAD = "sandpool.dead"
+PARKED_PREFIX = "sandpool.parked."
+PARKED_TTL_S = 3600
 RETRY_DELAYS_S = (1, 5, 30, 120, 600)
 
 _NO_LIMIT = 2**31 - 1
@@ -108,6 +114,41 @@ def topology(limits: Limits | None = None) -> Topology:
         ),
     )
     return Topology(exchanges, queues)
+
+
+def parked_name(tenant: str, queue: str) -> str:
+    """The queue in which this tenant's own messages of a job queue wait."""
+    return f"{parked_exchange(tenant)}.{queue.removeprefix(f'{JOBS_EXCHANGE}.')}"
+
+
+def parked_exchange(tenant: str) -> str:
+    return f"{PARKED_PREFIX}{tenant}"
+
+
+def home_of(queue: str) -> str:
+    """The job queue behind a parked one; every other name as it is."""
+    if not queue.startswith(PARKED_PREFIX):
+        return queue
+    _tenant, _, key = queue.removeprefix(PARKED_PREFIX).partition(".")  # no dot can be in a tenant's name
+    return f"{JOBS_EXCHANGE}.{key}"
+
+
+def parked(queue: str, limits: Limits | None = None) -> Topology:
+    """What to declare before taking from a parked queue; nothing for any other."""
+    if not queue.startswith(PARKED_PREFIX):
+        return Topology((), ())
+    limits = limits or Limits()
+    tenant, _, key = queue.removeprefix(PARKED_PREFIX).partition(".")
+    arguments = {
+        "x-message-ttl": PARKED_TTL_S * 1000,
+        "x-max-length": limits.jobs,
+        "x-max-length-bytes": limits.jobs_bytes,
+        "x-delivery-limit": limits.delivery_limit,
+        "x-consumer-timeout": _CONSUMER_TIMEOUT_MS,
+        **_dead_letter_to(JOBS_EXCHANGE),
+    }
+    exchange = parked_exchange(tenant)
+    return Topology((Exchange(exchange, "direct"),), (Queue(queue, exchange, key, _quorum(arguments)),))
 
 
 def retry_name(delay_s: int) -> str:

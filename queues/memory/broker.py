@@ -52,11 +52,15 @@ class MemoryBroker:
 
     def declare_topology(self) -> None:
         """Create what is missing of the topology."""
+        self.declare(self.topology)
+
+    def declare(self, wanted: Topology) -> None:
+        """Create what is missing of this."""
         with self.lock:
-            for exchange in self.topology.exchanges:
+            for exchange in wanted.exchanges:
                 self._kinds.setdefault(exchange.name, exchange.kind)
                 self._bindings.setdefault(exchange.name, [])
-            for queue in self.topology.queues:
+            for queue in wanted.queues:
                 self.declare_queue(self.service_user, queue.name, queue.arguments)
                 self.bind(self.service_user, queue.name, queue.exchange, queue.routing_key)
 

@@ -13,8 +13,8 @@ from queues.door import Delivery
 from queues.errors import BrokerAway, DoorClosed, NotConfirmed, Unroutable
 from queues.memory.broker import Connection, MemoryBroker
 from queues.memory.queue import Consumer, Held, MemoryQueue
-from queues.message import Message, dead_letter, next_attempt, read_delivery, routing_key_of
-from queues.topology import DEAD, retry_delay, retry_name
+from queues.message import PARKED, Message, dead_letter, next_attempt, read_delivery, routing_key_of
+from queues.topology import DEAD, parked, parked_exchange, retry_delay, retry_name
 from sandpool.wire import EVENTS_EXCHANGE
 
 _log = logging.getLogger(__name__)
@@ -72,6 +72,10 @@ class MemoryDoor:
         message = next_attempt(delivery, code, whole_s, self._service)
         await self._move(delivery, retry_name(whole_s), routing_key_of(delivery.queue), message)
 
+    async def park(self, delivery: Delivery) -> None:
+        message = next_attempt(delivery, PARKED, 0, self._service)
+        await self._move(delivery, parked_exchange(delivery.tenant or ""), routing_key_of(delivery.queue), message)
+
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         await self._move(delivery, DEAD, "", dead_letter(delivery, reason, time.time()))
 
@@ -121,6 +125,7 @@ class MemoryDoor:
     def _start(self, queue: str) -> None:
         if self._connection is None:
             raise DoorClosed("open the door first") if self._closed else BrokerAway("not connected")
+        self._broker.declare(parked(queue))
         prefetch, on_delivery = self._wanted[queue]
         hand_on = partial(self._hand_on, queue, on_delivery)
         consumer = Consumer(self._loop, lambda held: hand_on(consumer, held), partial(self._restart, queue), prefetch)

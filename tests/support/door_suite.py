@@ -19,7 +19,7 @@ from queues.message import (
     TENANT_HEADER,
     Message,
 )
-from queues.topology import CONTROL_QUEUE, DEAD, JOB_QUEUES, Limits
+from queues.topology import CONTROL_QUEUE, DEAD, JOB_QUEUES, Limits, parked_name
 from sandpool.transport import SUBMITTED_HEADER
 from sandpool.wire import CONTROL_EXCHANGE, CONTROL_KEY, EVENTS_EXCHANGE, JOBS_EXCHANGE
 from tests.support.brokers import SERVICE, Broker, Inbox, until
@@ -221,6 +221,33 @@ class DoorSuite:
         third = (await inbox.wait_for(3))[2]
         assert (third.attempt, third.history) == (3, ("database.unavailable", "statement.conflict"))
         assert third.tenant == "acme"
+
+    async def test_a_parked_job_waits_in_its_tenants_own_queue_and_is_the_same_job(
+        self, broker: Broker, door: Door, inbox: Inbox
+    ) -> None:
+        own = parked_name("acme", SQL_BATCH)
+        await door.consume(own, 0, inbox)
+        await submit(broker, job(reply_to=REPLIES, headers={"traceparent": "00-1"}))
+        (first,) = await inbox.wait_for(1)
+        await door.park(first)
+        await until(lambda: _is_waiting(broker, own))
+        assert await broker.waiting(SQL_BATCH) == 0
+        await door.consume(own, 5, inbox)
+        second = (await inbox.wait_for(2))[1]
+        assert (first.parked, second.parked) == (False, True)
+        for field in ("queue", "body", "tenant", "message_id", "reply_to", "headers", "submitted_at_s"):
+            assert getattr(second, field) == getattr(first, field), field
+        await door.retry(second, 0.2, "worker.lost")
+        third = (await inbox.wait_for(3))[2]
+        assert (third.parked, third.history) == (False, ("placement.parked", "worker.lost"))
+        await door.ack(third)
+
+    async def test_no_tenant_can_take_from_its_own_or_anothers_parked_jobs(self, broker: Broker, door: Door) -> None:
+        own = parked_name("acme", SQL_BATCH)
+        await door.consume(own, 0, Inbox())
+        for tenant in ("acme", "globex"):
+            with pytest.raises(AccessRefused):
+                await broker.take(tenant, own)
 
     async def test_a_dead_letter_keeps_its_body_and_says_why(self, broker: Broker, door: Door, inbox: Inbox) -> None:
         await submit(broker, job(body=b"\x00 not json"))

@@ -1,7 +1,9 @@
 """Slots are handed out in order, interactive first, and none is lost on the way."""
 
 import asyncio
+import time
 
+from cluster.fairness import Share
 from cluster.placement import Need, Never, Node, Placed, PoolView, Wait
 from cluster.slots import Slots
 
@@ -9,19 +11,21 @@ from cluster.slots import Slots
 class OnePool:
     """A cluster of one pool whose busy count the test moves."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, shares: dict[str, Share] | None = None) -> None:
         self.slots, self.busy = slots, 0
-        self.waiting = Slots(lambda: [Node("n", {"d": PoolView(self.slots, self.busy)})])
+        self.waiting = Slots(lambda: [Node("n", {"d": PoolView(self.slots, self.busy)})], shares)
 
-    async def hold(self, *, interactive: bool = False, timeout_s: float = 5.0) -> Placed | Wait | Never:
-        answer = await self.waiting.take(Need("d"), interactive=interactive, timeout_s=timeout_s)
+    async def hold(
+        self, *, tenant: str = "acme", interactive: bool = False, timeout_s: float = 5.0
+    ) -> Placed | Wait | Never:
+        answer = await self.waiting.take(Need("d"), tenant=tenant, interactive=interactive, timeout_s=timeout_s)
         if isinstance(answer, Placed):
             self.busy += 1
         return answer
 
-    def free(self) -> None:
+    def free(self, tenant: str = "acme") -> None:
         self.busy -= 1
-        self.waiting.freed(Need("d"))
+        self.waiting.freed(Need("d"), tenant)
 
 
 async def test_interactive_jobs_go_before_batch_jobs_and_each_line_is_in_order() -> None:
@@ -86,4 +90,55 @@ async def test_many_waiters_share_few_slots_and_all_are_served() -> None:
 
 
 async def test_an_unknown_database_is_never_placed() -> None:
-    assert isinstance(await OnePool(1).waiting.take(Need("x"), interactive=True, timeout_s=1), Never)
+    assert isinstance(await OnePool(1).waiting.take(Need("x"), tenant="acme", interactive=True, timeout_s=1), Never)
+
+
+async def test_a_tenant_at_its_limit_in_flight_waits_while_slots_are_free() -> None:
+    pool = OnePool(8, {"acme": Share(max_in_flight=2)})
+    for _ in range(2):
+        assert isinstance(await pool.hold(), Placed)
+    third = asyncio.create_task(pool.hold())
+    await asyncio.sleep(0.01)
+    assert not third.done()
+    assert isinstance(await pool.hold(tenant="globex"), Placed), "others go on"
+    pool.free()
+    assert isinstance(await asyncio.wait_for(third, 1), Placed)
+
+
+async def test_a_limit_counts_across_all_databases() -> None:
+    nodes = [Node("n", {"d": PoolView(8), "e": PoolView(8)})]
+    slots = Slots(lambda: nodes, {"acme": Share(max_in_flight=1)})
+    assert isinstance(await slots.take(Need("d"), tenant="acme", interactive=True, timeout_s=1), Placed)
+    other = asyncio.create_task(slots.take(Need("e"), tenant="acme", interactive=True, timeout_s=1))
+    await asyncio.sleep(0.01)
+    assert not other.done()
+    slots.freed(Need("d"), "acme")
+    assert isinstance(await other, Placed)
+
+
+async def test_a_rate_is_waited_for_and_wakes_by_itself() -> None:
+    pool = OnePool(1000, {"acme": Share(rate_per_s=50)})
+    started_s = asyncio.get_running_loop().time()
+    answers = await asyncio.gather(*(pool.hold() for _ in range(60)))
+    assert all(isinstance(answer, Placed) for answer in answers)
+    assert asyncio.get_running_loop().time() - started_s >= 0.15, "fifty at once, then one every 20 ms"
+
+
+async def test_turns_that_came_due_while_the_loop_was_busy_are_all_given() -> None:
+    pool = OnePool(1000, {"acme": Share(rate_per_s=50)})
+    waiting = [asyncio.create_task(pool.hold(timeout_s=2)) for _ in range(60)]
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251 - the loop is busy with something else
+    assert all(isinstance(answer, Placed) for answer in await asyncio.gather(*waiting))
+
+
+async def test_more_nodes_wake_all_who_find_a_place() -> None:
+    pool = OnePool(0)
+    waiting = [asyncio.create_task(pool.hold()) for _ in range(5)]
+    await asyncio.sleep(0)
+    pool.slots = 3
+    pool.waiting.cluster_changed()
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting].count(True) == pool.busy == 3
+    for task in waiting:
+        task.cancel()

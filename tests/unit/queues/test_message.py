@@ -131,3 +131,11 @@ def test_every_job_queue_has_its_routing_key() -> None:
     assert tuple(map(routing_key_of, JOB_QUEUES)) == JOB_KEYS
     with pytest.raises(ValueError, match="no job queue"):
         routing_key_of("sandpool.control")
+
+
+def test_waiting_again_and_again_for_the_same_does_not_push_attempts_out_of_the_history() -> None:
+    delivery = read(user_id="acme")
+    for code in ("worker.lost", *["placement.wait"] * 500, "worker.lost"):
+        delivery = read_delivery(next_attempt(delivery, code, 10, SERVICE), QUEUE, SERVICE, token=None)
+    assert delivery.history == ("worker.lost", "placement.wait", "worker.lost")
+    assert delivery.delays_s == (10, 5000, 10)

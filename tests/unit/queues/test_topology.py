@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queues.memory.broker import topic_matches
-from queues.topology import DEAD, JOB_KEYS, RETRY_DELAYS_S, Limits, retry_delay, retry_name, topology
+from queues.topology import (
+    DEAD,
+    JOB_KEYS,
+    JOB_QUEUES,
+    RETRY_DELAYS_S,
+    Limits,
+    home_of,
+    parked,
+    parked_name,
+    retry_delay,
+    retry_name,
+    topology,
+)
 from sandpool.job import SqlJob
 from sandpool.wire import JOBS_EXCHANGE, job_routing_key
 
@@ -76,3 +88,15 @@ def test_a_retry_never_comes_earlier_than_asked_but_for_the_longest_delay(delay_
 )
 def test_the_twin_matches_topics_as_amqp_does(pattern: str, key: str, matches: bool) -> None:
     assert topic_matches(pattern, key) is matches
+
+
+def test_a_parked_queue_is_bounded_leads_home_and_is_told_from_every_other() -> None:
+    for queue in JOB_QUEUES:
+        name = parked_name("ac_me-2", queue)
+        (declared,) = parked(name).queues
+        assert (declared.name, declared.exchange) == (name, "sandpool.parked.ac_me-2")
+        assert declared.routing_key in JOB_KEYS, "so that what nobody takes goes home by it"
+        assert declared.arguments["x-dead-letter-exchange"] == JOBS_EXCHANGE
+        assert "x-max-length" in declared.arguments
+        assert home_of(name) == queue == home_of(queue)
+        assert parked(queue).queues == ()
