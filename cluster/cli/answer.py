@@ -18,13 +18,13 @@ import msgspec
 import pyarrow as pa
 
 from cluster.cli.destination import open_destination
+from cluster.cli.endings import ending_lines, rows_text
 from cluster.cli.exits import Exit, exit_for
 from cluster.cli.formats import SUFFIXES, WRITERS, write_json
 from cluster.cli.grid import print_grid
 from cluster.cli.invocation import Invocation
 from cluster.cli.ranges import span_text
 from cluster.cli.records import outcome_document
-from cluster.cli.safe_text import one_line
 from cluster.cli.source import Source, has_rows, open_source
 from cluster.cli.table import grid_of
 from cluster.cli.volumes import registered_spec
@@ -101,29 +101,10 @@ def print_answer(invocation: Invocation, outcome: Outcome, form: Form, elapsed_s
     for line in ending_lines(outcome):
         invocation.say(line)
     if source is not None and form.path is not None:
-        invocation.say(f"{_rows(outcome.manifest.rows)} in {form.path}")
+        invocation.say(f"{rows_text(outcome.manifest.rows)} in {form.path}")
     if form.format is None or form.path is not None:
         invocation.say(footer(outcome, form, elapsed_s, datetime.now(UTC)))
     return code
-
-
-def ending_lines(outcome: Outcome) -> list[str]:
-    """What to tell about an ending that is not Succeeded: why, and what to do about it."""
-    if outcome.succeeded:
-        return []
-    error, verdict = outcome.error, outcome.verdict
-    if outcome.ending is Ending.Denied and verdict is not None and verdict.rule:
-        lines = [f"Denied by rule {verdict.rule}: {one_line(verdict.reason)}"]
-    elif error is not None:
-        state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
-        lines = [f"{outcome.ending} by {error.code}{state}: {one_line(error.message)}"]
-    else:
-        lines = [str(outcome.ending)]
-    if error is not None and error.hint:
-        lines.append(f"hint: {one_line(error.hint)}")
-    if outcome.manifest.partial and outcome.manifest.parts:
-        lines.append(f"hint: {_rows(outcome.manifest.rows)} were written before the limit; --partial writes them out")
-    return lines
 
 
 def footer(outcome: Outcome, form: Form, elapsed_s: float | None, now: datetime) -> str:
@@ -131,11 +112,11 @@ def footer(outcome: Outcome, form: Form, elapsed_s: float | None, now: datetime)
     manifest = outcome.manifest
     pieces = []
     if manifest.rows_affected is not None:
-        pieces.append(f"{_rows(manifest.rows_affected)} changed")
+        pieces.append(f"{rows_text(manifest.rows_affected)} changed")
     if manifest.rows_affected is None or manifest.rows:
         shown = min(manifest.rows, form.shown_rows)
         cut = f", {shown:,} shown: -o FILE writes all" if form.path is None and shown < manifest.rows else ""
-        pieces.append(_rows(manifest.rows) + cut)
+        pieces.append(rows_text(manifest.rows) + cut)
     ran = f"ran {span_text(outcome.usage.run_s)}"
     pieces.append(f"{span_text(elapsed_s)} ({ran})" if elapsed_s is not None else ran)
     age_s = (now - outcome.ended_at).total_seconds()
@@ -200,7 +181,3 @@ def _head(source: Source, rows: int) -> pa.Table:
         if left <= 0:
             break
     return pa.Table.from_batches(taken, source.schema)
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from sandpool.outcome import Outcome
+from sandpool.outcome import Outcome, without_data
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """Fields with their defaults left out, as in the record itself (docs/message-format.md)."""
-    document: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(outcome, inline=b""))
+    document: dict[str, Any] = msgspec.to_builtins(without_data(outcome))
     return document

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cluster.cli.answer import form_of, print_answer, result_options
+from cluster.cli.code_answer import print_code_answer
 from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation, connected
 from cluster.cli.status import wait_until_ended
@@ -36,7 +37,10 @@ def result(
     Exit codes as `sandpool sql`: that of the ending; 4 when the job has not ended (within --wait).
     """
     wish = form_of(form, output, show, partial, as_json=invocation.as_json)
-    return print_answer(invocation, asyncio.run(_find(invocation, job_id, volume, wait_s)), wish)
+    outcome = asyncio.run(_find(invocation, job_id, volume, wait_s))
+    if outcome.said is not None and not outcome.manifest.parts:
+        return print_code_answer(invocation, outcome, None)
+    return print_answer(invocation, outcome, wish)
 
 
 async def _find(invocation: Invocation, job_id: str, volume: str, wait_s: float) -> Outcome:

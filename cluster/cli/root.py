@@ -33,6 +33,7 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "up": Entry("up", "up", "Run the cluster in the foreground; Ctrl-C drains it."),
     "sql": Entry("sql", "sql", "Run one SQL statement and print its result."),
+    "run": Entry("run", "run", "Run a Python file in a sandbox and print what it wrote."),
     "submit": Entry("submit", "submit", "Enqueue one job and print its id."),
     "status": Entry("status", "status", "Say how jobs stand."),
     "result": Entry("result", "result", "Print the result of a job that has ended."),

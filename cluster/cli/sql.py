@@ -13,13 +13,7 @@ from cluster.cli.answer import form_of, print_answer, result_options
 from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation, connected
 from cluster.cli.jobspec import job_of, job_options, statement_of
-from sandpool.errors import SandpoolError
-from sandpool.job import SqlJob
-from sandpool.outcome import Outcome
-
-_CANCEL_TIMEOUT_S = 5.0
-_WAIT_BEYOND_RUN_S = 540.0
-"""How much longer than the job's own time limit we wait for it, by default: it may queue behind others."""
+from cluster.cli.waiting import wait_for
 
 
 @click.command()
@@ -49,21 +43,5 @@ def sql(
     wish = form_of(form, output, show, partial, as_json=invocation.as_json)
     job = job_of(statement_of(statement), priority="interactive", **fields)
     started_s = time.monotonic()
-    outcome = asyncio.run(_run(invocation, job, wait_s or job.timeout_s + _WAIT_BEYOND_RUN_S))
+    outcome = asyncio.run(wait_for(invocation, job, wait_s))
     return print_answer(invocation, outcome, wish, time.monotonic() - started_s)
-
-
-async def _run(invocation: Invocation, job: SqlJob, wait_s: float) -> Outcome:
-    async with invocation.connection() as client:
-        try:
-            handle = await client.submit(job)
-            return await handle.outcome(timeout=wait_s)
-        except asyncio.CancelledError:
-            # Ctrl-C: nobody wants this job any more, so it must not go on using the database. By its id, because it may
-            # have been sent without being confirmed yet.
-            try:
-                await client.cancel(job.id, volume=job.volume, timeout=_CANCEL_TIMEOUT_S)
-                invocation.say(f"cancelled job {job.id}")
-            except SandpoolError as error:
-                invocation.say(f"job {job.id} may go on: {error}")
-            raise

@@ -12,7 +12,7 @@ from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation, connected
 from cluster.cli.jobspec import job_of, job_options, statement_of
 from sandpool.errors import InvalidJob
-from sandpool.job import SqlJob
+from sandpool.job import KINDS, Job
 from sandpool.wire import MAX_ENVELOPE_BYTES
 
 
@@ -24,7 +24,8 @@ from sandpool.wire import MAX_ENVELOPE_BYTES
 def submit(invocation: Invocation, file: BinaryIO | None, statement: str | None, **fields: Any) -> Exit:
     """Enqueue one job and print its id.
 
-    FILE holds the job as one JSON object, for example {"database": "flights", "sql": "select 1"}; - is standard input.
+    FILE holds the job as one JSON object, for example {"database": "flights", "sql": "select 1"} or {"kind": "python",
+    "code": "print(1)"}; - is standard input.
     Without FILE the job is made of the options. The broker has the job safe when this returns; submitting the same id
     again runs it once.
     """
@@ -44,18 +45,22 @@ def submit(invocation: Invocation, file: BinaryIO | None, statement: str | None,
     return Exit.Ok
 
 
-def decode_job_object(data: bytes) -> SqlJob:
-    """A job written as one JSON object. Raises InvalidJob."""
+def decode_job_object(data: bytes) -> Job:
+    """A job written as one JSON object; `kind` is `sql` (the default), `python` or `command`. Raises InvalidJob."""
     if len(data) > MAX_ENVELOPE_BYTES:
         raise InvalidJob("job", f"more than {MAX_ENVELOPE_BYTES} bytes; put its text or parameters in a volume")
     try:
-        return msgspec.json.decode(data, type=SqlJob)
+        fields = msgspec.json.decode(data, type=dict[str, Any])
+        kind = fields.pop("kind", "sql")
+        if kind not in KINDS:
+            raise InvalidJob("kind", f"{str(kind)[:40]!r} is none of {', '.join(KINDS)}")
+        return msgspec.convert(fields, KINDS[kind])
     except InvalidJob:
         raise
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidJob("job", str(error)) from error
 
 
-async def _submit(invocation: Invocation, job: SqlJob) -> None:
+async def _submit(invocation: Invocation, job: Job) -> None:
     async with invocation.connection() as client:
         await client.submit(job)

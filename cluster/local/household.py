@@ -14,6 +14,8 @@ from cluster.local.stage import Stage
 from workers.sql.harden import Hardening
 
 POLICIES = Path(__file__).resolve().parents[2] / "configs" / "policies"
+IMAGES = Path(".sandpool/images")
+"""Where `sandpool image build` puts images unless it is told otherwise."""
 FLIGHTS_TABLES = ("flights", "weather", "planes", "airports", "airlines")
 AIRLINE_TABLES = ("flights", "airports", "airlines")
 CONFIG = """\
@@ -30,6 +32,10 @@ url = "{client}"
 address = "local"
 cpus = 2
 {ray_folder}
+
+[sandboxes]
+folder = "{sandboxes}"
+images = "{images}"
 
 [volumes.results]
 url = "file://./volume"
@@ -85,6 +91,9 @@ def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "") -> Path:
             )
         ),
         budget=budget,
+        # Unix sockets lie below it: short, and gone with the stage.
+        sandboxes=stage.short_folder() / "sb",
+        images=IMAGES.resolve(),
         ray_folder=f'folder = "{ray_folder}"' if ray_folder else "",
     )
     return stage.write_config(text)

@@ -8,6 +8,7 @@ A comment in the statement scripts what the bench cannot do by itself: `-- hold`
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import click.testing
 import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -24,20 +26,23 @@ from cluster.admission import DatabaseLimits, TenantRules
 from cluster.cli.invocation import Invocation
 from cluster.cli.root import root
 from cluster.control import ControlRoom
-from cluster.placement import Node, PoolView
+from cluster.placement import HostView, Node, PoolView
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.telemetry import configure_logs
 from queues.memory import MemoryBroker, MemoryDeadLetters, MemoryDoor, MemoryTransport
 from queues.topology import CONTROL_QUEUE
 from sandpool import AsyncClient, SqlJob
-from sandpool.outcome import INLINE_LIMIT_BYTES, Column, Ending, ErrorInfo, Manifest, Usage, Verdict
+from sandpool.outcome import INLINE_LIMIT_BYTES, Column, Ending, ErrorInfo, File, Manifest, Usage, Verdict
 from workers.attempt import Attempt, Statement
+from workers.sandbox.task import SandboxTask
+from workers.volumes.keys import output_key
 from workers.volumes.result import ResultWriter
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import Volume, open_volume
 
 SQL_QUEUES = ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch")
+CODE_QUEUES = tuple(f"sandpool.jobs.cpu.{priority}" for priority in ("interactive", "batch"))
 SCRIPTED = re.compile(r"-- ends (\w+)")
 
 
@@ -47,11 +52,27 @@ class DuckBench:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self.ran: list[str] = []
+        self.tasks: list[SandboxTask] = []
         self.holding = threading.Event()
         self._stops: dict[str, asyncio.Event] = {}
 
     def nodes(self) -> list[Node]:
-        return [Node("n", {"flights": PoolView(64, len(self._stops))})]
+        host = HostView(cpus=64, memory_bytes=64 << 30, images=frozenset({"data", "base"}))
+        return [Node("n", {"flights": PoolView(64, len(self._stops))}, host)]
+
+    async def run_task(self, node: str, task: SandboxTask) -> Attempt:
+        """What the code says, as JSON fields of the attempt: `{"ending": "Failed", "said": {"stdout": "x"}}`."""
+        self.tasks.append(task)
+        fields = {"ending": "Succeeded", **msgspec.json.decode(task.code)}
+        files = fields.pop("files", {})
+        kept = []
+        for path, text in files.items():
+            key = output_key(task.tenant, task.job_id, task.attempt_id, "out", path)
+            self._volume.create(key, text.encode())
+            kept.append(File(path, key, len(text.encode()), hashlib.sha256(text.encode()).hexdigest()))
+        ids = {"job_id": task.job_id, "attempt_id": task.attempt_id}
+        attempt = msgspec.convert({"said": {}, **ids, **fields}, Attempt)
+        return msgspec.structs.replace(attempt, manifest=Manifest(files=tuple(kept)))
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
         self.ran.append(statement.job_id)
@@ -193,7 +214,7 @@ class House:
     async def _open(self) -> None:
         await self._door.open()
         await self._door.consume(CONTROL_QUEUE, 8, self._control.take)
-        for queue in SQL_QUEUES:
+        for queue in (*SQL_QUEUES, *CODE_QUEUES):
             await self._door.consume(queue, 64, self.scheduler.take)
 
     async def _close(self) -> None:
