@@ -1,0 +1,140 @@
+"""Submits a plan's jobs as a service would, through everything that breaks: what has no outcome is submitted again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from cluster.local.leash import descendants
+from sandpool import AsyncClient, Outcome
+from sandpool.errors import SandpoolError
+from tests.chaos.house import ChaosHouse
+from tests.chaos.plan import Fault, Plan, Step
+
+IN_FLIGHT = 200
+SILENCE_S = 60.0
+"""Without any outcome for this long, the client starts over: the submission may be lost with its connection."""
+LOOK_S = 1.0
+
+
+async def drive(house: ChaosHouse, plan: Plan, timeout_s: float, say: Callable[[str], None]) -> dict[str, Outcome]:
+    """Every job's outcome. Raises TimeoutError, naming what is missing, when the cluster does not get done."""
+    waiting = {step.job.id: step for step in plan.steps}
+    outcomes: dict[str, Outcome] = {}
+    monkey = _Monkey(house, plan.faults, say)
+    deadline = time.monotonic() + timeout_s
+    monkey.start()
+    try:
+        while waiting:
+            monkey.check()
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"{len(waiting)} jobs without an outcome, such as {sorted(waiting)[:5]}")
+            try:
+                async with asyncio.timeout(left_s), AsyncClient(house.client_url) as client:
+                    await _submit(client, list(waiting.values()), waiting, outcomes, monkey)
+            except (SandpoolError, TimeoutError) as error:
+                say(f"client: {type(error).__name__}: {error}")
+                await asyncio.sleep(0.5)
+    finally:
+        await asyncio.to_thread(monkey.finish)
+    return outcomes
+
+
+async def _submit(
+    client: AsyncClient, steps: list[Step], waiting: dict[str, Step], outcomes: dict[str, Outcome], monkey: _Monkey
+) -> None:
+    cancelling = asyncio.create_task(_cancel(client, [step for step in steps if step.cancel], waiting))
+    try:
+        jobs: Iterable = (step.job for step in steps)
+        async for outcome in client.run_many(jobs, max_in_flight=IN_FLIGHT, timeout=SILENCE_S):
+            known = outcomes.setdefault(outcome.job_id, outcome)
+            assert (known.ending, known.ended_at) == (outcome.ending, outcome.ended_at), "two endings of one job"
+            waiting.pop(outcome.job_id, None)
+            monkey.seen = len(outcomes)
+    finally:
+        cancelling.cancel()
+        await asyncio.gather(cancelling, return_exceptions=True)
+
+
+async def _cancel(client: AsyncClient, steps: list[Step], waiting: dict[str, Step]) -> None:
+    """Each at some moment before, while or after it runs: an unknown one is cancelled before it is submitted."""
+    for step in steps:
+        if step.job.id in waiting:
+            try:
+                await client.cancel(step.job.id, timeout=5)
+            except SandpoolError:
+                continue  # nobody answered; then it just runs
+        await asyncio.sleep(0.02)
+
+
+class _Monkey:
+    """Lets the faults happen in their order, each once enough endings were seen; measures memory meanwhile."""
+
+    def __init__(self, house: ChaosHouse, faults: tuple[Fault, ...], say: Callable[[str], None]) -> None:
+        self._house = house
+        self._faults = faults
+        self._say = say
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._threads = [threading.Thread(target=self._work), threading.Thread(target=self._watch)]
+        self.seen = 0
+        self.most_mib: dict[str, float] = {}
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def check(self) -> None:
+        """Raises what went wrong in a fault: it did not heal, so waiting is in vain."""
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Wait for the fault under way. Raises what went wrong in one."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        self._say(f"most memory of one process, MiB: {self.most_mib}")
+        self.check()
+        assert not self.most_mib or max(self.most_mib.values()) < MOST_MIB
+
+    def _work(self) -> None:
+        try:
+            for fault in self._faults:
+                while self.seen < fault.after and not self._over.is_set():
+                    time.sleep(0.05)
+                if self._over.is_set():
+                    return
+                started = time.monotonic()
+                self._house.break_it(fault.name)
+                self._say(f"{self.seen} endings: {fault.name}, {time.monotonic() - started:.1f} s")
+        except BaseException as error:
+            self._error = error
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_S):
+            pid = self._house.running_pid
+            for below in descendants(pid) if pid else ():
+                kind, mib = _memory(below)
+                if kind:
+                    self.most_mib[kind] = max(mib, self.most_mib.get(kind, 0.0))
+
+
+MOST_MIB = 1024.0
+"""Far above what scheduler and pools take (200 to 400 MiB, most of it Ray's), far below a leak of this many jobs."""
+
+
+def _memory(pid: int) -> tuple[str, float]:
+    """(kind of a process of ours, its private memory in MiB); kind "" for any other."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        if not words.startswith("ray::") or "Actor" not in words:
+            return "", 0.0
+        pages = Path(f"/proc/{pid}/statm").read_text().split()
+        return words.split("::")[1].split(".")[0].split(":")[0].strip(), (int(pages[1]) - int(pages[2])) * 4096 / 2**20
+    except (OSError, IndexError):
+        return "", 0.0

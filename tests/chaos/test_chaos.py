@@ -1,0 +1,136 @@
+"""Thousands of jobs while everything breaks: each job has exactly one ending, and nothing is left behind.
+
+`make test` runs CHAOS_JOBS=1500; `make chaos` more and longer. A failure prints its seed: CHAOS_SEED=N repeats the
+plan (not the timing, which is the machine's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aio_pika
+import msgspec
+import pytest
+
+from sandpool import Ending, Outcome
+from sandpool.results import read_table
+from tests.chaos.drive import drive
+from tests.chaos.house import ChaosHouse
+from tests.chaos.plan import FAULTS, Plan, plan
+from workers.volumes.record import list_records
+from workers.volumes.spec import VolumeSpec
+from workers.volumes.store import Volume, open_volume
+
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or secrets.randbelow(10**6)
+JOBS = int(os.environ.get("CHAOS_JOBS", "1500"))
+ROUNDS = float(os.environ.get("CHAOS_ROUNDS", "1"))
+TIMEOUT_S = float(os.environ.get("CHAOS_TIMEOUT_S", "480"))
+
+pytestmark = [
+    pytest.mark.timeout(TIMEOUT_S + 120),
+    pytest.mark.may_block("the driver of a chaos run is no part of the product"),
+]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[ChaosHouse]:
+    with ChaosHouse(tmp_path, SEED) as opened:
+        yield opened
+
+
+async def test_every_job_has_exactly_one_ending_whatever_breaks(
+    house: ChaosHouse, capsys: pytest.CaptureFixture
+) -> None:
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"  chaos {SEED} {time.monotonic() - started:6.1f} s  {text}", flush=True)
+
+    chosen = plan(SEED, JOBS, round(len(FAULTS) * ROUNDS))
+    outcomes = await drive(house, chosen, TIMEOUT_S, say)
+    say(f"{len(outcomes)} outcomes: {dict(Counter(outcome.ending.value for outcome in outcomes.values()))}")
+    await asyncio.to_thread(house.drain)
+    volume = open_volume(VolumeSpec(name="results", url=house.volume.as_uri()))
+    _endings_are_right(chosen, outcomes)
+    _records_agree(chosen, outcomes, volume)
+    _data_are_whole(outcomes)
+    _writes_happened_once(chosen, outcomes, house)
+    await _nothing_waits(house)
+    _nothing_is_left(house)
+
+
+def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
+    wrong = {}
+    for step in chosen.steps:
+        ending = outcomes[step.job.id].ending
+        if ending is not step.ending and not (step.cancel and ending is Ending.Cancelled):
+            wrong[step.job.id] = (ending, outcomes[step.job.id].error)
+    assert not wrong
+
+
+def _records_agree(chosen: Plan, outcomes: dict[str, Outcome], volume: Volume) -> None:
+    """One record per job, which says what the client heard."""
+    recorded: dict[str, Outcome] = {}
+    after = ""
+    while True:
+        page = list_records(volume, "acme", after=after, limit=1000)
+        assert page.unreadable == ()
+        recorded |= {outcome.job_id: outcome for outcome in page.outcomes}
+        if page.next_after is None:
+            break
+        after = page.next_after
+    assert set(recorded) == {step.job.id for step in chosen.steps}
+    for job_id, outcome in outcomes.items():
+        there = recorded[job_id]
+        assert (there.ending, there.attempt, there.ended_at) == (outcome.ending, outcome.attempt, outcome.ended_at)
+        assert there.manifest == outcome.manifest
+
+
+def _data_are_whole(outcomes: dict[str, Outcome]) -> None:
+    """Every part is readable and has the right checksum (`read_table` compares), and as many rows as it should."""
+    for outcome in outcomes.values():
+        if outcome.ending is Ending.Succeeded:
+            stored = outcome if not outcome.inline else _without_inline(outcome)
+            assert read_table(stored).num_rows == outcome.manifest.rows
+
+
+def _without_inline(outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, inline=b"")
+
+
+def _writes_happened_once(chosen: Plan, outcomes: dict[str, Outcome], house: ChaosHouse) -> None:
+    wanted = {step.mark for step in chosen.steps if step.mark and outcomes[step.job.id].ending is Ending.Succeeded}
+    rows = house.stage.postgres.execute("SELECT job, count(*) FROM marks GROUP BY job", "ledger").split("\n")
+    found = {name: int(count) for name, _, count in (row.partition("|") for row in rows if row)}
+    assert {name for name, count in found.items() if count != 1} == set()
+    assert set(found) == wanted
+
+
+async def _nothing_waits(house: ChaosHouse) -> None:
+    """No message is left in any queue of jobs; nothing became a dead letter."""
+    rabbitmq = house.stage.rabbitmq
+    assert rabbitmq is not None
+    connection = await aio_pika.connect(house.stage.urls["sandpool"])
+    async with connection:
+        channel = await connection.channel()
+        for name in ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch", "sandpool.dead"):
+            queue = await channel.get_queue(name, ensure=False)
+            message = await queue.get(fail=False)
+            assert message is None, f"{name} has {message and message.message_id}: {message and message.headers}"
+
+
+def _nothing_is_left(house: ChaosHouse) -> None:
+    sessions = house.stage.postgres.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sandpool:%'"
+    )
+    assert int(sessions) == 0
+    assert house.running_pid is None
+    strange = [path for path in house.volume.rglob("*") if path.is_file() and path.suffix not in (".parquet", ".json")]
+    assert strange == []
