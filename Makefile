@@ -5,7 +5,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types imports unit test bench demo up lock format clean
+.PHONY: help setup check lint types imports unit test chaos bench demo up lock format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,10 @@ test: | $(PY) ## everything, against real servers that it starts itself; a serve
 	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(JOBS) --dist worksteal
 	@$(PY) -m pytest tests/integration -n $(JOBS) --dist loadfile
 	@$(PY) -m pytest tests/e2e
+	@$(PY) -m pytest tests/chaos
+
+chaos: | $(PY) ## thousands of jobs while everything breaks, longer than in `make test`; CHAOS_SEED=N repeats a plan
+	@CHAOS_JOBS=$${CHAOS_JOBS:-5000} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-4} CHAOS_TIMEOUT_S=3600 $(PY) -m pytest tests/chaos
 
 bench: | $(PY) ## every claim of docs/specification.md beside its peer, in one run
 	@$(PY) -m benchmarks $(ARGS)

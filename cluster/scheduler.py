@@ -24,6 +24,7 @@ from cluster.catalogs import Catalogs
 from cluster.errors import WorkerLost
 from cluster.extracting import Extracting
 from cluster.fairness import Rooms
+from cluster.groups import Groups
 from cluster.placement import Need, Never, Placed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
@@ -58,6 +59,7 @@ class Scheduler:
         self._bench = bench
         self._catalogs = catalogs
         self._extracting = Extracting(catalogs, bench, volumes)
+        self._groups = Groups(door, volumes)
         self._volumes = volumes
         self._slots = Slots(bench.nodes, {name: tenant.share for name, tenant in rules.tenants.items()})
         self._rooms: dict[str, Rooms] = {}
@@ -81,13 +83,12 @@ class Scheduler:
 
     async def drain(self, timeout_s: float) -> int:
         """Wait for what runs, then cancel the rest, which the broker hands out again. Returns how many those were."""
-        if not self._tasks:
-            return 0
-        _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+        _, late = await asyncio.wait(self._tasks, timeout=timeout_s) if self._tasks else (set(), set())
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=5.0)
+        await self._groups.drain(1.0)
         return len(late)
 
     # ---- the life of a job ----
@@ -258,6 +259,7 @@ class Scheduler:
             if not run.ended.done():
                 run.ended.set_result(outcome)
             await self.announce(run.delivery, outcome)
+            await self._groups.ended(run, outcome)
         if outcome.error is not None and outcome.error.code == outcomes.POISON:
             await self._door.dead_letter(run.delivery, outcomes.POISON)
         else:

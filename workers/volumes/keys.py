@@ -3,6 +3,8 @@
     <tenant>/<job_id>/manifest.json                           the record: the job's single outcome
     <tenant>/<job_id>/audit-<trail>-00000.jsonl               what the job's sessions ran on a database
     <tenant>/<job_id>/<attempt_id>/part-00000.parquet         the data of one attempt
+    <tenant>/_groups/<name>-<size>/<ending>/<job_id>          a job of a group has ended so
+    <tenant>/_groups/<name>-<size>/complete.json              all of them have
     <tenant>/<job_id>/<attempt_id>/out/<path>                 an output file of its code
     <tenant>/<job_id>/<attempt_id>/display/1-0.png            what its code displayed
     <tenant>/<job_id>/<attempt_id>/text/stdout                what its code printed, where it is long
@@ -81,6 +83,11 @@ def job_prefix(tenant: str, job_id: str) -> str:
 def record_key(tenant: str, job_id: str) -> str:
     """Key of the job's single record."""
     return f"{encode_tenant(tenant)}/{_checked_id(job_id, 'job id')}/{RECORD_NAME}"
+
+
+def group_prefix(tenant: str, name: str, size: int) -> str:
+    """Prefix of what is known of one job group, with its slash. No job id begins with `_`."""
+    return f"{encode_tenant(tenant)}/_groups/{_checked_id(name, 'group name')}-{size}/"
 
 
 def part_key(tenant: str, job_id: str, attempt_id: str, number: int) -> str:

@@ -4,7 +4,7 @@ The names below are the public ones; everything else in this package may change 
 """
 
 from sandpool.client import AsyncClient, AsyncHandle
-from sandpool.job import CommandJob, Extraction, Gpu, Job, Limits, PythonJob, SqlJob
+from sandpool.job import CommandJob, Extraction, Gpu, Group, Job, Limits, PythonJob, SqlJob
 from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Outcome, Usage, Verdict, Watermark
 from sandpool.sync import Client, Handle
 from sandpool.transport import Progress
@@ -21,6 +21,7 @@ __all__ = [
     "Extraction",
     "File",
     "Gpu",
+    "Group",
     "Handle",
     "Job",
     "JobStatus",

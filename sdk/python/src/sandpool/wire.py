@@ -3,6 +3,7 @@
     {"v": 1, "kind": "sql", "job": {...}}               a job            exchange sandpool.jobs,    key sql.batch
     {"v": 1, "kind": "python", "job": {...}}            code, likewise `command`                    key cpu.batch
     {"v": 1, "kind": "outcome", "body": {...}}          an outcome       the reply queue; exchange sandpool.events
+    {"v": 1, "kind": "group", "body": {...}}            a group's end    exchange sandpool.events, key group.acme.x
     {"v": 1, "kind": "control", "body": {...}}          a control call   exchange sandpool.control, key control
     {"v": 1, "kind": "status", "body": {...}}           its answer       the reply queue
 
@@ -12,6 +13,7 @@ version lie in tests/unit/golden. docs/message-format.md is the prose. No I/O he
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +55,17 @@ class JobStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     outcome: Outcome | None = None
 
 
+class GroupEnding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The completion of a job group: event `group.<tenant>.<name>`. May come twice after a crash: it says the same."""
+
+    tenant: str
+    name: str
+    size: int
+    endings: dict[str, int]
+    """Ending -> how many jobs ended so."""
+    ended_at: datetime
+
+
 class _Head(msgspec.Struct, frozen=True):
     v: int
     kind: str
@@ -77,6 +90,7 @@ _job_bodies: dict[str, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(
 _bodies: dict[str, msgspec.json.Decoder[Any]] = {
     "outcome": msgspec.json.Decoder(Outcome),
     "control": msgspec.json.Decoder(ControlCall),
+    "group": msgspec.json.Decoder(GroupEnding),
     "status": msgspec.json.Decoder(JobStatus),
 }
 _encoder = msgspec.json.Encoder()
@@ -128,6 +142,17 @@ def decode_outcome(data: bytes) -> Outcome:
 def encode_record(outcome: Outcome) -> bytes:
     """The manifest object: the outcome without inline data."""
     return _encoder.encode({"v": VERSION, "kind": "outcome", "body": without_data(outcome)})
+
+
+def encode_group(ending: GroupEnding) -> bytes:
+    """The event of a completed group, and the object that records it."""
+    return _encoder.encode({"v": VERSION, "kind": "group", "body": ending})
+
+
+def decode_group(data: bytes) -> GroupEnding:
+    """Inverse of encode_group. Raises InvalidEnvelope."""
+    ending: GroupEnding = _decode_body(data, "group")
+    return ending
 
 
 def encode_control(call: ControlCall) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 
 from sandpool.job.code import CommandJob, PythonJob
 from sandpool.job.extraction import Extraction
-from sandpool.job.fields import MAX_TIMEOUT_S, Priority, check_job_id, check_object, new_job_id
+from sandpool.job.fields import MAX_TIMEOUT_S, Group, Priority, check_job_id, check_object, new_job_id
 from sandpool.job.limits import Gpu, Limits
 from sandpool.job.sql import MAX_SQL_BYTES, SqlJob
 
@@ -28,6 +28,7 @@ __all__ = [
     "CommandJob",
     "Extraction",
     "Gpu",
+    "Group",
     "Job",
     "Limits",
     "Priority",
@@ -53,7 +54,7 @@ KINDS: dict[str, type[SqlJob] | type[PythonJob] | type[CommandJob]] = {
 """The envelope's `kind` -> the type of its `job`."""
 
 # How soon and how often a job runs is not what it does: these may differ between two submissions of one id.
-_NOT_IDENTITY = ("id", "priority", "timeout_s", "deadline", "max_attempts", "retention_s", "labels")
+_NOT_IDENTITY = ("id", "priority", "timeout_s", "deadline", "max_attempts", "retention_s", "labels", "group")
 
 
 def kind_of(job: Job) -> str:

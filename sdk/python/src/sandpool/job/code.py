@@ -15,6 +15,7 @@ import msgspec
 
 from sandpool.errors import InvalidJob
 from sandpool.job.fields import (
+    Group,
     Priority,
     check_labels,
     check_name,
@@ -64,6 +65,7 @@ class _Sandboxed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_attempts: int = 3
     labels: dict[str, str] = {}
     """Free-form, shown in listings and events; no meaning to the scheduler."""
+    group: Group | None = None
     node_labels: dict[str, str] = {}
     """Labels that the node must have."""
 

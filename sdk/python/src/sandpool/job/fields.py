@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
+import msgspec
+
 from sandpool.errors import InvalidJob
 
 Priority = Literal["interactive", "batch"]
@@ -20,6 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _KEY_SEGMENT = re.compile(r"[A-Za-z0-9_!=+@-][A-Za-z0-9_.!=+@-]{0,254}")
 MAX_KEY_BYTES = 1024
+MAX_GROUP = 10_000_000
 
 
 class Submitted(Protocol):
@@ -60,6 +63,22 @@ def check_job_id(job_id: str) -> None:
 def check_name(name: str, field: str, what: str) -> None:
     """Raises InvalidJob unless `name` can be the registered name of a database or volume."""
     require(bool(_NAME.fullmatch(name)), field, f"the name of a registered {what}: a-z 0-9 _ -")
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Jobs that belong together: when `size` of them have ended, one completion event is published.
+
+    Raises InvalidJob when a field is out of its range.
+    """
+
+    name: str
+    """Chosen by the tenant, in the alphabet of job ids: `nightly-2026-11-26`."""
+    size: int
+    """How many jobs the group has; the same in each of them."""
+
+    def __post_init__(self) -> None:
+        require(bool(_ID.fullmatch(self.name)), "group.name", "1 to 64 letters, digits, - or _, no - or _ first")
+        require(1 <= self.size <= MAX_GROUP, "group.size", f"1 to {MAX_GROUP}")
 
 
 def check_submission(job: Submitted) -> None:

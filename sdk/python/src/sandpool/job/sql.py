@@ -12,7 +12,7 @@ import msgspec
 
 from sandpool.errors import InvalidJob
 from sandpool.job.extraction import Extraction
-from sandpool.job.fields import Priority, check_name, check_submission, new_job_id, require
+from sandpool.job.fields import Group, Priority, check_name, check_submission, new_job_id, require
 
 MAX_SQL_BYTES = 768 * 1024
 """The policy has a far lower limit of its own; this one only keeps an envelope under the broker's size."""
@@ -51,6 +51,7 @@ class SqlJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_attempts: int = 3
     labels: dict[str, str] = {}
     """Free-form, shown in listings and events; no meaning to the scheduler."""
+    group: Group | None = None
     transform: str = ""
     """Python that runs in a sandbox of image `data` with the result as `table` (pyarrow) and `df` (pandas); the table
     that it leaves as `result` becomes the job's result."""
