@@ -394,18 +394,16 @@ class Conversation(ABC):
         if len(self._statements) >= self.services.limits.most_statements and name not in self._statements:
             raise Trouble("54000", "too many prepared statements in this session", hint="close those not in use")
         statement = ruling.statement_with(types)
-        if isinstance(verdict, Forward) and statement is not None and not self._is_failed():
+        is_new = isinstance(verdict, Forward) and statement is not None and not statement.is_accepted
+        if is_new and not self._is_failed():
             if not self.lease():
                 return False
             self._begin()
-            self._define(name, Prepared(ruling, statement))
-            assert self.backend is not None
-            if statement in self.backend.known:
-                self._say(PARSE_COMPLETE)
-            else:
-                self._teach(statement, name=name)
+            self._statements[name] = Prepared(ruling, statement)
+            self._teach(statement, name=name)
             return True
-        self._define(name, Prepared(ruling, statement))
+        # What a server accepted once needs no connection now: should it be wrong by now, Bind will tell.
+        self._statements[name] = Prepared(ruling, statement)
         self._say(PARSE_COMPLETE, partial(self._statements.pop, name, None))
         return True
 
@@ -690,10 +688,14 @@ class Conversation(ABC):
             self._tell(sql, steps.EXECUTE_HIDDEN)
         transaction.opened()
 
-    def _teach(self, statement: ServerStatement, name: bytes | None = None) -> None:
+    def _teach(self, statement: ServerStatement | None, name: bytes | None = None) -> None:
         """Prepare it on this connection; `name`: because the client said Parse, under this name."""
         backend = self.backend
-        assert backend is not None
+        assert backend is not None and statement is not None
+        if name is not None and statement in backend.known:
+            # On its way for a message before this one.
+            self._say(PARSE_COMPLETE)
+            return
         known = backend.known
         known[statement] = None
         prepared = self._statements.get(name) if name is not None else None
@@ -704,7 +706,7 @@ class Conversation(ABC):
                 del self._statements[name]
 
         self._out.append(statement.parse_frame)
-        self._owe(ParseStep(undo, statement.sql, is_shown=name is not None))
+        self._owe(ParseStep(undo, statement, is_shown=name is not None))
         self._is_unsynced = True
 
     def _tell(self, sql: str, execution: steps.Step) -> None:
@@ -781,9 +783,6 @@ class Conversation(ABC):
         if isinstance(verdict, Own) and verdict.verb == "show":
             return row_description((verdict.name,))
         return NO_DATA
-
-    def _define(self, name: bytes, prepared: Prepared) -> None:
-        self._statements[name] = prepared
 
     def _statement(self, name: bytes) -> Prepared:
         prepared = self._statements.get(name)

@@ -23,6 +23,7 @@ class ServerStatement:
         "_bind_start",
         "close_frame",
         "describe_frame",
+        "is_accepted",
         "is_copy_in",
         "name",
         "parse_frame",
@@ -34,6 +35,8 @@ class ServerStatement:
     def __init__(self, sql: str, types: bytes = b"\0\0", kind: str = "") -> None:
         self.name = b"sandpool_%d" % next(_numbers)
         self.sql = sql
+        self.is_accepted = False
+        """Whether a server prepared it once."""
         self.is_copy_in = kind == "copy-in"
         self.parse_frame = parse(self.name, sql.encode(), types)
         self.start_frames = bind_nothing(self.name) + DESCRIBE_PORTAL + EXECUTE_ALL

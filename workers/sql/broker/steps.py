@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from workers.sql.broker.prepared import Ruling
+from workers.sql.broker.prepared import Ruling, ServerStatement
 
 Undo = Callable[[], Any]
 
@@ -61,18 +61,25 @@ class Step:
 class ParseStep(Step):
     """A statement that the server shall know; `undo` when it does not."""
 
-    __slots__ = ("_sql", "substitute", "undo")
+    __slots__ = ("statement", "substitute", "undo")
 
-    def __init__(self, undo: Undo, sql: str = "", *, is_shown: bool, substitute: bytes = b"") -> None:
+    def __init__(
+        self, undo: Undo, statement: ServerStatement | None = None, *, is_shown: bool, substitute: bytes = b""
+    ) -> None:
         super().__init__(PARSE, is_shown=is_shown)
         self.undo = undo
-        self._sql = sql
+        self.statement = statement
         self.substitute = substitute
         """Shown in place of the server's error."""
 
     @property
     def sql(self) -> str:
-        return self._sql
+        return self.statement.sql if self.statement is not None else ""
+
+    def complete(self, frame: bytes) -> bytes | None:  # noqa: ARG002 - overrides
+        if self.statement is not None:
+            self.statement.is_accepted = True
+        return None
 
     def drop(self, sqlstate: str) -> None:  # noqa: ARG002 - overrides
         self.undo()
