@@ -118,6 +118,9 @@ def start_ray(settings: RaySettings, folder: Path) -> bool:
         log_to_driver=False,
         configure_logging=False,
         _temp_dir=str(temp),
+        # Ray gives its workers the niceness 15, below everything else: on a busy machine the scheduler and the pools
+        # would hardly run while broker and database do.
+        _system_config={"worker_niceness": 0},
         **options,
     )
     return True

@@ -74,9 +74,9 @@ class RayBench:
             )
             .remote(spec, self._volumes)
         )
-        return WorkerLink(
-            actor, encode_statement, slots=spec.budget * PIPELINE, grace_s=spec.acquire_timeout_s + self._grace_s
-        )
+        grace_s = spec.acquire_timeout_s + self._grace_s
+        near = node_id == ray.get_runtime_context().get_node_id()
+        return WorkerLink(actor, encode_statement, slots=spec.budget * PIPELINE, grace_s=grace_s, near=near)
 
     def nodes(self) -> Sequence[Node]:
         # A node that went away has no busy slots, so it would draw every job to itself: while any other node answers

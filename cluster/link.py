@@ -1,9 +1,11 @@
 """The scheduler's end of one worker actor: work goes out, attempts come back, whatever the work is.
 
 `cluster.dispatch` makes one for each actor; the actor's end is `workers.mailbox`. A Ray call costs about a millisecond
-and a job less, so work bound for one actor travels together: that of one event-loop tick, and all that gathers while a
-call is under way. Attempts come back the same way, by one long poll per actor. An actor that dies takes its work with
-it: each becomes WorkerLost, which is retried. What the work is, the link never looks at.
+of CPU and a small job less. So work for an actor on this node travels over a stream (`cluster.stream`), which a Ray
+call opens; one that breaks is opened again and loses nothing. To other nodes work travels by calls, many pieces in one:
+those of one event-loop tick and all that gather while a call is under way; attempts come back by one long poll. An
+actor that dies takes its work with it: each piece becomes WorkerLost, which is retried. What the work is, the link
+never looks at.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import structlog
 from ray.exceptions import RayError
 
 from cluster.errors import WorkerLost
+from cluster.stream import Stream
 from sandpool.outcome import Ending, ErrorInfo
 from workers.attempt import Attempt, Work, not_started
 from workers.errors import WorkerError
@@ -29,6 +32,10 @@ COLLECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 15.0
 BACKOFF_S = 0.5
+REOPEN_S = 0.02
+"""Before a stream that broke is opened again."""
+MOST_SENDS = 3
+"""Over as many streams work is sent; by then it may be what breaks them."""
 LINGER_S = 0.004
 """When more than half of a worker's slots are busy, results wait this long for each other: a call costs more than a
 result, and the next piece of work is there already (`placement.PIPELINE`)."""
@@ -36,22 +43,59 @@ result, and the next piece of work is there already (`placement.PIPELINE`)."""
 W = TypeVar("W", bound=Work)
 
 
-class WorkerLink(Generic[W]):
-    """One actor's mailbox, seen from the scheduler. `encode` makes of a piece of work what the mailbox decodes."""
+class Calls:
+    """The way to an actor on another node: Ray calls."""
 
-    def __init__(self, actor: Any, encode: Callable[[W], bytes], *, slots: int, grace_s: float) -> None:
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def submit(self, letters: Sequence[bytes]) -> None:
+        await self._actor.submit.remote(letters)
+
+    async def collect(
+        self, timeout_s: float, epoch: str, received: int, linger_s: float
+    ) -> tuple[str, int, list[bytes]]:
+        found: tuple[str, int, list[bytes]] = await self._actor.collect.remote(timeout_s, epoch, received, linger_s)
+        return found
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Waiting(Generic[W]):
+    """A piece of work whose attempt somebody waits for."""
+
+    __slots__ = ("future", "sends", "work")
+
+    def __init__(self, work: W) -> None:
+        self.work = work
+        self.future: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+        self.sends = 0
+
+
+class WorkerLink(Generic[W]):
+    """One actor's mailbox, seen from the scheduler. `encode` makes of a piece of work what the mailbox decodes; `near`
+    says that the actor is on this node and can `listen`."""
+
+    def __init__(
+        self, actor: Any, encode: Callable[[W], bytes], *, slots: int, grace_s: float, near: bool = False
+    ) -> None:
         self.slots = slots
         self.busy = 0
         self._actor = actor
         self._encode = encode
         self._grace_s = grace_s
+        self._near = near
         self.answers = True
-        """Whether the last call came back, be it with an error of the worker's own."""
-        self._outbox: list[W] = []
-        self._waiting: dict[str, asyncio.Future[Attempt]] = {}
+        """Whether the worker was heard the last time, be it with an error of its own."""
+        self._outbox: list[_Waiting[W]] = []
+        self._waiting: dict[tuple[str, str], _Waiting[W]] = {}
+        """By job and attempt: the random part of an attempt's id alone is short."""
+        self._way: Calls | Stream | None = None
+        self._opening = asyncio.Lock()
         self._sender: asyncio.Task[None] | None = None
-        self._collector = asyncio.create_task(self._collect())
         self._epoch, self._received = "", 0
+        self._collector = asyncio.create_task(self._collect())
 
     async def open(self) -> None:
         """Wait until the worker is ready, so that no first job pays for it; not for long, and not for a database
@@ -65,18 +109,17 @@ class WorkerLink(Generic[W]):
     async def run(self, work: W) -> Attempt:
         """One attempt on this worker. Raises WorkerLost."""
         self.busy += 1
-        future: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self._waiting[work.attempt_id] = future
-        self._outbox.append(work)
+        waiting = self._waiting[work.job_id, work.attempt_id] = _Waiting(work)
+        self._outbox.append(waiting)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         try:
             async with asyncio.timeout(work.timeout_s + self._grace_s):
-                return await future
+                return await waiting.future
         except TimeoutError:
             raise WorkerLost(f"no answer {self._grace_s:g} s after its time limit") from None
         finally:
-            self._waiting.pop(work.attempt_id, None)
+            del self._waiting[work.job_id, work.attempt_id]
             self.busy -= 1
 
     async def _send(self) -> None:
@@ -84,15 +127,53 @@ class WorkerLink(Generic[W]):
         try:
             while self._outbox:
                 batch, self._outbox = self._outbox, []
-                # Who gave up meanwhile must not find its work running for nobody.
-                batch = [work for work in batch if self._is_wanted(work.attempt_id)]
                 try:
                     async with asyncio.timeout(CALL_TIMEOUT_S):
-                        await self._actor.submit.remote([self._encode(work) for work in batch])
+                        way = await self._open_way()
+                        await self._submit(way, batch)
+                except ConnectionError:
+                    pass  # the stream that comes next sends it again: see `_open_way`
                 except Exception as error:  # noqa: BLE001 - whatever it is, only this batch may be lost by it
                     self._fail(batch, error)
         finally:
             self._sender = None
+
+    async def _submit(self, way: Calls | Stream, batch: Sequence[_Waiting[W]]) -> None:
+        # Who gave up meanwhile must not find its work running for nobody.
+        wanted = [each for each in batch if not each.future.done()]
+        for each in wanted:
+            each.sends += 1
+        await way.submit([self._encode(each.work) for each in wanted])
+
+    async def _open_way(self) -> Calls | Stream:
+        """How work travels: what is open, or opened now. Raises RayError, TimeoutError."""
+        async with self._opening:
+            if self._way is None:
+                self._way = await self._open_stream() if self._near else Calls(self._actor)
+            return self._way
+
+    async def _open_stream(self) -> Calls | Stream:
+        try:
+            path = await self._actor.listen.remote()
+            stream = await Stream.open(path, self._epoch, self._received)
+        except (OSError, RayError) as error:
+            if isinstance(error, RayError) and not isinstance(getattr(error, "cause", None), OSError):
+                raise
+            log.warning("no stream to a worker: its work travels by calls", error=str(error))
+            self._near = False
+            return Calls(self._actor)
+        sent = self._sent()
+        if stream.epoch == self._epoch:
+            # What the last stream carried may have arrived or not: the mailbox knows it by name.
+            self._lose([each for each in sent if each.sends >= MOST_SENDS], ConnectionError())
+            await self._submit(stream, sent)
+        else:
+            self._lose(sent, ConnectionError())
+            self._epoch, self._received = stream.epoch, 0
+        return stream
+
+    def _sent(self) -> list[_Waiting[W]]:
+        return [each for each in self._waiting.values() if each.sends and not each.future.done()]
 
     async def _collect(self) -> None:
         """Every result of this worker comes through here, so nothing but `close` may end it."""
@@ -100,59 +181,65 @@ class WorkerLink(Generic[W]):
             try:
                 await self._collect_once()
                 self.answers = True
+            except ConnectionError:
+                self._drop_way()
+                await asyncio.sleep(REOPEN_S)
             except Exception as error:
-                # A worker that does not open (its own error) has taken nothing; `_send` hears the same.
+                # A worker that does not open (its own error) holds nothing; `_send` hears the same.
                 self.answers = _own_error(error) is not None
-                if not self.answers:
+                if self.answers and self._near:
+                    self._lose(self._sent(), error)  # it was restarted since
+                elif not self.answers:
                     if not isinstance(error, RayError | TimeoutError):
                         log.exception("unexpected error while collecting results")
-                    self._lose(list(self._waiting), error)
+                    self._lose(list(self._waiting.values()), error)
+                self._drop_way()
                 await asyncio.sleep(BACKOFF_S)
 
     async def _collect_once(self) -> None:
         async with asyncio.timeout(COLLECT_TIMEOUT_S + CALL_TIMEOUT_S):
+            way = await self._open_way()
             linger_s = LINGER_S if 2 * self.busy > self.slots else 0.0
-            epoch, number, letters = await self._actor.collect.remote(
-                COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s
-            )
+            epoch, number, letters = await way.collect(COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s)
         if self._epoch and epoch != self._epoch:
             # The actor was restarted between two calls: what it had taken before is gone.
-            self._lose(list(self._waiting), RuntimeError("the worker was restarted"))
+            self._lose(list(self._waiting.values()), RuntimeError("the worker was restarted"))
         self._epoch, self._received = epoch, number
         for letter in letters:
             attempt = decode_attempt(letter)
-            future = self._waiting.get(attempt.attempt_id)
-            if future is not None and not future.done():
-                future.set_result(attempt)
+            waiting = self._waiting.get((attempt.job_id, attempt.attempt_id))
+            if waiting is not None and not waiting.future.done():
+                waiting.future.set_result(attempt)
 
-    def _is_wanted(self, attempt_id: str) -> bool:
-        future = self._waiting.get(attempt_id)
-        return future is not None and not future.done()
+    def _drop_way(self) -> None:
+        """Only the collector may: it has taken everything that had come."""
+        if self._way is not None:
+            self._way.close()
+            self._way = None
 
-    def _fail(self, batch: Sequence[W], error: BaseException) -> None:
+    def _fail(self, batch: Sequence[_Waiting[W]], error: BaseException) -> None:
         """The worker did not take these: with its own reason when it gave one, else it is lost."""
         reason = _own_error(error)
         if reason is None:
-            self._lose([work.attempt_id for work in batch], error)
+            self._lose(batch, error)
             return
-        for work in batch:
-            future = self._waiting.get(work.attempt_id)
-            if future is not None and not future.done():
-                future.set_result(not_started(work, reason))
+        for waiting in batch:
+            if not waiting.future.done():
+                waiting.future.set_result(not_started(waiting.work, reason))
 
-    def _lose(self, attempt_ids: Sequence[str], error: BaseException) -> None:
-        if attempt_ids:
-            log.warning("work lost with its worker", count=len(attempt_ids), error=type(error).__name__)
-        for attempt_id in attempt_ids:
-            future = self._waiting.get(attempt_id)
-            if future is not None and not future.done():
-                future.set_exception(WorkerLost(f"the worker that ran it is gone ({type(error).__name__})"))
+    def _lose(self, lost: Sequence[_Waiting[W]], error: BaseException) -> None:
+        if lost:
+            log.warning("work lost with its worker", count=len(lost), error=type(error).__name__)
+        for waiting in lost:
+            if not waiting.future.done():
+                waiting.future.set_exception(WorkerLost(f"the worker that ran it is gone ({type(error).__name__})"))
 
     async def cancel(self, tenant: str, job_id: str) -> None:
         """Stop a job's work: here if it did not leave yet, else at its worker; one that is gone has nothing to stop."""
-        for work in self._outbox:
-            if (work.tenant, work.job_id) == (tenant, job_id) and self._is_wanted(work.attempt_id):
-                self._waiting[work.attempt_id].set_result(_cancelled(work))
+        for waiting in self._waiting.values():
+            work = waiting.work
+            if (work.tenant, work.job_id) == (tenant, job_id) and not waiting.sends and not waiting.future.done():
+                waiting.future.set_result(_cancelled(work))
                 return
         with contextlib.suppress(RayError, TimeoutError):
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -174,10 +261,11 @@ class WorkerLink(Generic[W]):
             async with asyncio.timeout(drain_timeout_s + CALL_TIMEOUT_S):
                 await self._actor.drain.remote(drain_timeout_s)
         self._collector.cancel()
+        self._drop_way()
         if self._sender is not None:
             self._sender.cancel()
         self._outbox.clear()
-        self._lose(list(self._waiting), RuntimeError("closing"))
+        self._lose(list(self._waiting.values()), RuntimeError("closing"))
         ray.kill(self._actor)
 
 

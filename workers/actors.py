@@ -15,6 +15,7 @@ import msgspec
 from workers.attempt import Statement, decode_statement
 from workers.mailbox import Mailbox
 from workers.sql.pool import Pool, PoolSpec, PoolStatus
+from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
 
@@ -30,6 +31,7 @@ class PoolActor:
         # Opened by `start`, not here: an actor whose constructor fails is dead for good, a volume may come back.
         self._pool: Pool | None = None
         self._mailbox: Mailbox[Statement] | None = None
+        self._streams: Streams | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -42,6 +44,13 @@ class PoolActor:
             if self._mailbox is None:
                 await self._pool.start()
                 self._mailbox = Mailbox(decode_statement, self._pool.run)
+                self._streams = Streams(self._mailbox)
+
+    async def listen(self) -> str:
+        """See Streams.listen: for a scheduler on this node."""
+        await self._open()
+        assert self._streams is not None
+        return await self._streams.listen()
 
     async def submit(self, statements: list[bytes]) -> None:
         """Start these statements and return at once."""
@@ -76,6 +85,8 @@ class PoolActor:
         """Cancel what runs and disconnect."""
         if self._mailbox is not None:
             await self._mailbox.stop(CLOSE_DEADLINE_S)
+        if self._streams is not None:
+            await self._streams.close()
         if self._pool is not None:
             await self._pool.close()
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -53,6 +53,8 @@ class Mailbox(Generic[W]):
         self.epoch = secrets.token_hex(8)
         """Another one after a restart: what ran or waited here before is gone."""
         self._news = asyncio.Event()
+        self.listener: Callable[[], None] | None = None
+        """Called when something has ended: a stream's push (`workers.stream`), instead of a `collect` that waits."""
 
     @property
     def running(self) -> int:
@@ -85,10 +87,9 @@ class Mailbox(Generic[W]):
         here, the others come again. Said of another epoch it forgets nothing. A busy caller lets the
         reply `linger_s` after the first attempt, so that several share the price of one call.
         """
+        self.forget(epoch, received)
         if epoch != self.epoch:
             received = 0
-        while self._ended and self._ended[0][0] <= received:
-            self._ended_ids.discard(self._ended.popleft()[1])
         if not self._ended:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
@@ -98,6 +99,22 @@ class Mailbox(Generic[W]):
             await asyncio.sleep(linger_s)
         reply = list(islice(self._ended, MAX_COLLECTED))
         return self.epoch, reply[-1][0] if reply else received, [data for _, _, data in reply]
+
+    def forget(self, epoch: str, received: int) -> None:
+        """The caller has got everything up to the number `received` of this epoch."""
+        while epoch == self.epoch and self._ended and self._ended[0][0] <= received:
+            self._ended_ids.discard(self._ended.popleft()[1])
+
+    def ended_after(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """Number and attempt of everything that ended after `number` and is not forgotten."""
+        if self._ended:
+            known = max(0, number + 1 - self._ended[0][0])
+            yield from ((each, data) for each, _, data in islice(self._ended, known, None))
+
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        """Unless another has taken its place."""
+        if self.listener == listener:
+            self.listener = None
 
     async def stop(self, timeout_s: float) -> bool:
         """Cancel what runs; True when all of it has ended in time."""
@@ -122,3 +139,5 @@ class Mailbox(Generic[W]):
         self._ended.append((self._number, name, _encoder.encode(attempt)))
         self._ended_ids.add(name)
         self._news.set()
+        if self.listener is not None:
+            self.listener()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from cluster.local.postgres import PostgresServer
+from cluster.stream import Stream
 from sandpool.outcome import Ending
 from tests.support.pools import make_role, statement
 from workers.actors import PoolActor
@@ -52,6 +53,23 @@ async def test_statements_go_in_and_attempts_come_out(dsn: str, tmp_volume: Volu
     assert {attempt.ending for attempt in got} == {Ending.Succeeded}
     assert catalog.by_name["public", "t"].primary_key == ("a",)
     assert (status.state, status.running) == ("open", 0)
+
+
+async def test_statements_travel_over_a_stream_as_by_calls(dsn: str, tmp_volume: VolumeSpec) -> None:
+    actor = PoolActor(PoolSpec(database="test", dsn=dsn), {"results": tmp_volume})
+    try:
+        stream = await Stream.open(await actor.listen(), "", 0)
+        jobs = [statement("SELECT $1::int AS v", number) for number in range(50)]
+        await stream.submit([encode_statement(job) for job in jobs])
+        got: list[Attempt] = []
+        while len(got) < 50:
+            _, _, letters = await stream.collect(5.0, stream.epoch, len(got), 0.0)
+            got += [decode_attempt(letter) for letter in letters]
+        stream.close()
+    finally:
+        await actor.close()
+    assert {attempt.job_id for attempt in got} == {job.job_id for job in jobs}
+    assert {attempt.ending for attempt in got} == {Ending.Succeeded}
 
 
 async def test_a_running_statement_is_cancelled_through_the_shell(dsn: str, tmp_volume: VolumeSpec) -> None:
