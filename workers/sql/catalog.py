@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable
+from workers.sql.policy.session.relations import RELATIONS
 from workers.sql.session import Session
 
 CATALOG_DEADLINE_S = 30.0
@@ -45,6 +46,18 @@ FUNCTIONS_SQL = f"""
     WHERE n.nspname NOT IN {_SYSTEM_SCHEMAS} AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
     ORDER BY 1, 2
 """  # noqa: S608 - constants of this package
+SYSTEM_SQL = """
+    SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, a.attname AS column,
+           pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+           pg_catalog.array_position(p.conkey, a.attnum) AS key_position, pg_catalog.cardinality(p.conkey) AS size
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    LEFT JOIN pg_catalog.pg_constraint p ON p.conrelid = c.oid AND p.contype = 'p'
+    WHERE n.nspname IN ('pg_catalog', 'information_schema') AND n.nspname || '.' || c.relname = ANY ($1)
+    ORDER BY n.nspname, c.relname, a.attnum
+"""
+"""Columns of the system relations that sessions of the broker may read: they differ between versions of the server."""
 
 
 async def read_catalog(session: Session) -> Catalog:
@@ -52,13 +65,17 @@ async def read_catalog(session: Session) -> Catalog:
     columns = await session.query(COLUMNS_SQL, timeout_s=CATALOG_DEADLINE_S)
     keys = await session.query(KEYS_SQL, timeout_s=CATALOG_DEADLINE_S)
     functions = await session.query(FUNCTIONS_SQL, timeout_s=CATALOG_DEADLINE_S)
+    system = await session.query(SYSTEM_SQL, [".".join(name) for name in RELATIONS], timeout_s=CATALOG_DEADLINE_S)
     path = await session.query(
-        "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS schema", timeout_s=CATALOG_DEADLINE_S
+        "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS schema, current_catalog AS database",
+        timeout_s=CATALOG_DEADLINE_S,
     )
     return Catalog(
         tables=build_tables(columns, {(row["schema"], row["name"]): row["size"] for row in keys}),
         functions=tuple(f"{row['schema']}.{row['name']}" for row in functions),
         search_path=tuple(row["schema"] for row in path),
+        database=path[0]["database"] if path else "",
+        system=build_tables(system, {(row["schema"], row["name"]): row["size"] for row in system}),
     )
 
 

@@ -28,7 +28,7 @@ from workers.sql.policy.session.sqlstates import sqlstate_of
 from workers.sql.policy.session.verdict import Refuse, SessionFacts, SessionVerdict, Several
 
 _Key = tuple[str, str, str, bool, str, str]
-"""Versions of policy and catalog, dialect of a job or protocol of a session, writes, tenant where it matters, text."""
+"""Versions of policy and catalog, dialect (a session's protocol and database), writes, tenant if it matters, text."""
 _Any = Verdict | SessionVerdict
 
 START_TIMEOUT_S = 60.0
@@ -162,14 +162,14 @@ class Judge:
         self, text: str, facts: SessionFacts, policy: Policy, catalog: Catalog | None, tenant: str
     ) -> SessionVerdict | None:
         """What the broker does with this text where it is known already; never waits."""
-        return self._recall(_key(text, facts.protocol, policy, catalog, tenant, facts.writes))  # type: ignore[return-value]
+        return self._recall(_key(text, _mode(facts), policy, catalog, tenant, facts.writes))  # type: ignore[return-value]
 
     async def judge_session(
         self, text: str, facts: SessionFacts, policy: Policy, catalog: Catalog | None, tenant: str
     ) -> SessionVerdict:
         """What the broker does with this text; refuses when the check fails, takes too long or cannot begin in
         time."""
-        key = _key(text, facts.protocol, policy, catalog, tenant, facts.writes)
+        key = _key(text, _mode(facts), policy, catalog, tenant, facts.writes)
         return self._recall(key) or await self._ask(key, policy, catalog, tenant, facts)  # type: ignore[return-value]
 
     def _recall(self, key: _Key) -> _Any | None:
@@ -362,6 +362,10 @@ def _key(text: str, mode: str, policy: Policy, catalog: Catalog | None, tenant: 
         tenant if policy.uses_tenant else "",
         text,
     )
+
+
+def _mode(facts: SessionFacts) -> str:
+    return f"{facts.protocol} {facts.database}"
 
 
 def _unreadable(text: str, tenant: str) -> Verdict | None:

@@ -39,6 +39,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     functions: tuple[str, ...] = ()
     """User-defined functions as `schema.name`: a built-in of the same name is then called as `pg_catalog.name`."""
     search_path: tuple[str, ...] = ("public",)
+    database: str = ""
+    """The server's own name of the database."""
+    system: tuple[CatalogTable, ...] = ()
+    """System relations of this server that sessions of the broker may read, filtered; queries of jobs never do."""
 
     @cached_property
     def version(self) -> str:

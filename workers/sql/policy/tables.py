@@ -8,6 +8,7 @@ name means, as the server would, and refuses everything that is not listed.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -43,13 +44,15 @@ class TableRule:
     hides: bool
     """Whether some columns may not be used, so that `*` and whole rows would give them away."""
     types: dict[str, str] = field(default_factory=dict)
+    stand_in: str = ""
+    """WITH query that the rewritten statement reads in this relation's place; only for system relations of sessions."""
     templates: dict[Any, Any] = field(default_factory=dict)
     """Restricted forms, built by the front end of the dialect."""
 
     @property
     def is_restricted(self) -> bool:
         """Whether reads must go through a subquery in the table's place."""
-        return bool(self.masks or self.filter or (self.hides and self.columns is not None))
+        return bool(self.stand_in or self.masks or self.filter or (self.hides and self.columns is not None))
 
 
 class Rulebook:
@@ -70,6 +73,14 @@ class Rulebook:
         self.functions = frozenset(policy.functions or ())
         self.operators = frozenset(policy.operators or ())
         self.types = frozenset(policy.types or ())
+        self.fields: frozenset[str] = frozenset()
+        """Further fields of composite values that `(value).field` may name."""
+        self.extra_functions: frozenset[str] = frozenset()
+        """Functions that the rewritten statement may call besides the harmless ones."""
+        self.printing_types: frozenset[str] = frozenset()
+        """Types that print names of objects, where casts to them are guarded."""
+        self.outputs: Mapping[str, tuple[str, ...]] = {}
+        """Further functions that statements may call -> their columns in FROM."""
         self.user_functions = catalog.user_function_names if catalog else frozenset()
         self._policies = {self._key(k): p for k, p in policy.table_policies.items() if k != EVERY_TABLE}
         self._others = policy.table_policies.get(EVERY_TABLE)

@@ -27,7 +27,7 @@ _WRITE_NODES = frozenset({
 
 def audit(statement: Node, walk: Walk) -> None:
     """Raises Denied with `opinion.refused` when the printed text holds anything that is not allowed."""
-    names: set[str] = set()
+    names: set[str] = set(walk.stand_ins)
     tables: list[Node] = []
     pending: list[Any] = [statement]
     while pending:
@@ -35,7 +35,7 @@ def audit(statement: Node, walk: Walk) -> None:
         for key, value in message.items():
             if type(value) is dict:
                 _see(key, value, walk, names, tables)
-                pending.append(value)
+                pending.append(_checked_cast(value, walk) if key == "TypeCast" else value)
             elif type(value) is list:
                 pending += value
     for table in tables:
@@ -53,16 +53,23 @@ def _see(key: str, value: Node, walk: Walk, names: set[str], tables: list[Node])
         parts = strings(value["funcname"])
         written = ".".join(parts)
         allowed = parts[-1] in _BUILT_IN and parts[:-1] in ([], ["pg_catalog"])
-        if (
-            not allowed
-            and written not in walk.book.functions
-            and written.removeprefix("pg_catalog.") not in walk.book.functions
-        ):
+        plain = written.removeprefix("pg_catalog.")
+        if not allowed and not {written, plain} & walk.book.functions and plain not in walk.book.extra_functions:
             deny("opinion.refused", f"the printed text calls {shown(written)}(), which is not allowed")
     elif key == "typeName":
         check_type(walk, value)
     elif key in ("intoClause", "LockingClause"):
         deny("opinion.refused", f"the printed text holds {key}, which is not allowed")
+
+
+def _checked_cast(cast: Node, walk: Walk) -> Node:
+    """A cast without its type where the type is one that prints names of objects, and only a column or name is cast."""
+    names = strings(cast["typeName"].get("names", []))
+    if names[-1] not in walk.book.printing_types or names[:-1] not in ([], ["pg_catalog"]):
+        return cast
+    if not {"ColumnRef", "A_Const"} & cast["arg"].keys() or "arrayBounds" in cast["typeName"]:
+        deny("opinion.refused", f"the printed text casts an expression to {shown(names[-1])}, which is not allowed")
+    return {"arg": cast["arg"]}
 
 
 def _check_table(table: Node, walk: Walk, names: set[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workers.sql.policy.postgres.audit import audit
+from workers.sql.policy.postgres.expression import type_as_text
 from workers.sql.policy.postgres.grammar import parse, print_tree
 from workers.sql.policy.postgres.query import read_query
 from workers.sql.policy.postgres.restrict import apply_restrictions, cap_rows
@@ -16,6 +17,8 @@ from workers.sql.policy.postgres.walk import Node, Walk, kind_of
 from workers.sql.policy.postgres.writes import WRITES, read_write
 from workers.sql.policy.rules import deny
 from workers.sql.policy.tables import Rulebook
+
+_GUARDS = {"FuncCall": type_as_text}
 
 
 def check(text: str, book: Rulebook, tenant: str, *, writes: bool, max_rows: int | None) -> tuple[str, str]:
@@ -25,21 +28,21 @@ def check(text: str, book: Rulebook, tenant: str, *, writes: bool, max_rows: int
         deny("statement.empty", "there is no statement; send one")
     if len(statements) > 1:
         deny("statement.multiple", f"there are {len(statements)} statements; send them one by one")
-    walk = Walk(book, tenant, writes, read_query, read_write)
-    printed = check_query(statements[0], walk, max_rows)
+    walk = Walk(book, tenant, writes, read_query, read_write, _GUARDS)
+    printed = check_query(statements[0], walk, lambda: max_rows)
     return printed, walk.write_kind or "select"
 
 
 def check_query(
     statement: Node,
     walk: Walk,
-    max_rows: int | None,
+    max_rows: Callable[[], int | None],
     *,
     wrap: Callable[[Node], Node] = lambda tree: tree,
     unwrap: Callable[[Node], Node] = lambda tree: tree,
 ) -> str:
-    """The text to run for one parsed query or write; `wrap` puts the checked tree into the statement around it and
-    `unwrap` takes it out again. Raises Denied."""
+    """The text to run for one parsed query or write. `max_rows` is asked after the walk; `wrap` puts the checked tree
+    into the statement around it and `unwrap` takes it out again. Raises Denied."""
     kind = kind_of(statement)
     if kind == "SelectStmt":
         read_query(walk, statement, None, {})
@@ -52,8 +55,9 @@ def check_query(
             f"{name} statements are not allowed; only queries are, and writes where the policy lists them",
         )
     apply_restrictions(walk, statement)
-    if max_rows is not None:
-        statement = cap_rows(statement, max_rows)
+    cap = max_rows()
+    if cap is not None:
+        statement = cap_rows(statement, cap)
     whole = wrap(statement)
     printed = print_tree(whole)
     again = parse(printed)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from workers.sql.policy.functions import functions
 from workers.sql.policy.names import Scope, Source, find_source, renamed, use_star
 from workers.sql.policy.postgres.expression import check_type, visit, visit_all, visit_shape
@@ -270,11 +272,18 @@ def read_table(walk: Walk, item: Node, message: Node, ctes: Ctes) -> Source:
     alias = message.get("alias")
     aliases = alias_names(alias)
     shown_name = alias["aliasname"] if alias else name
+    if message.get("catalogname") in walk.databases and "schemaname" in message:
+        del message["catalogname"]
     if "catalogname" in message:
         deny("table.qualified", f"{shown(name)!r} is named with its database; write schema.table")
     if "schemaname" not in message and name in ctes:
         return Source(shown_name, renamed(ctes[name], aliases))
     rule = walk.book.find(message.get("schemaname", ""), name)
+    if rule.stand_in:
+        walk.replaced.append((message, rule))
+        walk.stand_ins.add(rule.stand_in)
+        walk.introspects = True
+        return Source(shown_name, renamed(rule.columns, aliases), rule, schema="" if alias else rule.schema)
     walk.allowed_tables.add((rule.schema, rule.name))
     if rule.is_restricted:
         walk.restricted.append((item, rule))
@@ -363,11 +372,15 @@ def _function(walk: Walk, message: Node, scope: Scope) -> Source:
     alias = message.get("alias")
     for wrapped in message["functions"]:
         call, definitions = wrapped["List"]["items"]
+        written = _call_name(call)
         visit(walk, call, scope)
-        if columns is not None:
-            own = _function_columns(call, _definitions(walk, definitions), alias, len(message["functions"]))
-            columns = None if own is None else columns + list(own)
-        name = name or _call_name(call)
+        own = _function_columns(
+            call, _definitions(walk, definitions), alias, len(message["functions"]), walk.book.outputs
+        )
+        if _call_name(call) != written:
+            own = _name_outputs(walk, message, call, written)
+        columns = None if columns is None or own is None else columns + list(own)
+        name = name or written
     if "coldeflist" in message:
         columns = list(_definitions(walk, {"List": {"items": message["coldeflist"]}}) or ())
     if columns is not None and message.get("ordinality"):
@@ -381,6 +394,16 @@ def _function(walk: Walk, message: Node, scope: Scope) -> Source:
     return source
 
 
+def _name_outputs(walk: Walk, message: Node, call: Node, written: str) -> Columns:
+    """A guard put another call in the place of this one: its columns keep the names that they had."""
+    outputs = walk.book.outputs.get(written)
+    if outputs is None or "FuncCall" not in call or len(message["functions"]) > 1:
+        deny("function.unlisted", f"the function {shown(written)}() may not stand in FROM; use it in the select list")
+    alias = message.setdefault("alias", {"aliasname": written})
+    alias.setdefault("colnames", [{"String": {"sval": name}} for name in outputs])
+    return outputs
+
+
 def _call_name(call: Node) -> str:
     function = call.get("FuncCall")
     return strings(function["funcname"])[-1] if function else ""
@@ -391,7 +414,9 @@ _TYPED_BY_ARGUMENT = frozenset({
 })  # fmt: skip
 
 
-def _function_columns(call: Node, defined: Columns, alias: Node | None, count: int) -> Columns:
+def _function_columns(
+    call: Node, defined: Columns, alias: Node | None, count: int, outputs: Mapping[str, tuple[str, ...]]
+) -> Columns:
     """Columns of one function in FROM; None when they depend on types that the check does not know."""
     if defined:
         return defined
@@ -399,7 +424,7 @@ def _function_columns(call: Node, defined: Columns, alias: Node | None, count: i
     if not name:
         return None
     if name not in _BUILT_IN or name in _TYPED_BY_ARGUMENT:
-        return None
+        return outputs.get(".".join(strings(call["FuncCall"]["funcname"])).removeprefix("pg_catalog."))
     outs = _BUILT_IN[name]
     if outs:
         return outs

@@ -19,7 +19,7 @@ from workers.sql.policy.rules import Denied, deny, shown
 from workers.sql.policy.tables import Rulebook, TableRule
 
 _TENANT_NUMBER = 2_147_483_647
-_UNGROUPABLE = ("json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle")
+_UNGROUPABLE = ("json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle", "pg_node_tree")
 
 
 def apply_restrictions(walk: Walk, statement: Node) -> None:
@@ -28,7 +28,7 @@ def apply_restrictions(walk: Walk, statement: Node) -> None:
         function["funcname"].insert(0, _string("pg_catalog"))
     for table, rule in walk.qualified:
         table["schemaname"] = rule.schema
-    if not walk.restricted:
+    if not walk.restricted and not walk.replaced:
         return
     for select, sources in walk.groups:
         _extend_groups(select, sources)
@@ -40,6 +40,10 @@ def apply_restrictions(walk: Walk, statement: Node) -> None:
                 quiet = is_quiet(statement)
             fence = not quiet or (bool(rule.masks) and mentions(statement, rule.masks))
         _replace(walk, item, rule, fenced=rule.filter is not None and bool(fence))
+    for table, rule in walk.replaced:
+        table.setdefault("alias", {"aliasname": table["relname"]})
+        table.pop("schemaname", None)
+        table["relname"] = rule.stand_in
     for reference in walk.stripped:
         del reference["fields"][0]
 

@@ -27,6 +27,12 @@ class Walk:
     """Reads a query below an expression; expressions and queries hold each other, their modules must not."""
     read_write: Callable[[Walk, Node, Scope | None, Ctes], Columns]
     """Reads a write below WITH."""
+    guards: Mapping[str, Callable[[Walk, Node, Any, Scope], bool]] = field(default_factory=dict)
+    """Kind of node -> what looks at such nodes first and may replace them; only sessions have any."""
+    databases: frozenset[str] = frozenset()
+    """Names of the database itself, which a session may write before the schema."""
+    contexts: Mapping[int, str] = field(default_factory=dict)
+    """id of a node -> what its value flows into, for guards."""
     write_kind: str = ""
     """Kind of the first write met, the statement's own before those in its WITH."""
     allowed_tables: set[tuple[str, str]] = field(default_factory=set)
@@ -39,6 +45,12 @@ class Walk:
     """ColumnRefs of the form schema.table.column over a replaced table: the schema goes."""
     groups: list[tuple[Node, list[Source]]] = field(default_factory=list)
     """SelectStmts with GROUP BY, and their replaced tables."""
+    replaced: list[tuple[Node, TableRule]] = field(default_factory=list)
+    """RangeVar messages of system relations, for which a WITH query stands in."""
+    introspects: bool = False
+    """Whether it asks about the database itself, by system relations or the functions for them."""
+    stand_ins: set[str] = field(default_factory=set)
+    """Names of the WITH queries that the rewritten statement needs."""
     functions: list[Node] = field(default_factory=list)
     """FuncCalls of built-ins that a user's function of the same name could shadow."""
 

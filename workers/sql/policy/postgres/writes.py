@@ -41,6 +41,8 @@ def read_write(walk: Walk, node: Node, outer: Scope | None, ctes: Ctes) -> Colum
 
 def read_target(walk: Walk, relation: Node, kind: str) -> Source:
     """The table that a write of this kind changes. Raises Denied."""
+    if relation.get("catalogname") in walk.databases and "schemaname" in relation:
+        del relation["catalogname"]
     check_keys("target", relation, frozenset({"schemaname", "relname", "inh", "relpersistence", "alias"}))
     rule = walk.book.find(relation.get("schemaname", ""), relation["relname"])
     if kind not in rule.kinds:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from workers.sql.policy.postgres.grammar import print_tree
 from workers.sql.policy.postgres.walk import Node
 from workers.sql.policy.rules import Denied, deny, shown
-from workers.sql.policy.session.settings import ISOLATION_LEVELS, decide_setting
+from workers.sql.policy.session.settings import ISOLATION_LEVELS, READABLE, decide_setting
 from workers.sql.policy.session.verdict import Answer, Forward, Own, SessionFacts
 from workers.sql.policy.tables import Rulebook
 
@@ -24,17 +24,6 @@ _NAMED = {
     "TRANS_STMT_ROLLBACK_TO": ("rollback-to", "ROLLBACK"),
 }
 _IDENTITY = frozenset({"role", "session_authorization"})
-READABLE = frozenset({
-    "application_name", "bytea_output", "client_encoding", "client_min_messages", "datestyle",
-    "default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
-    "extra_float_digits", "integer_datetimes", "intervalstyle", "is_superuser", "jit", "lc_collate", "lc_ctype",
-    "lc_messages", "lc_monetary", "lc_numeric", "lc_time", "max_identifier_length", "max_index_keys", "search_path",
-    "server_encoding", "server_version", "server_version_num", "standard_conforming_strings", "statement_timeout",
-    "timezone", "transaction_deferrable", "transaction_isolation", "transaction_read_only", "block_size",
-    "in_hot_standby", "default_text_search_config", "xmlbinary", "xmloption", "array_nulls", "row_security",
-    "default_table_access_method", "escape_string_warning", "lock_timeout", "quote_all_identifiers",
-})  # fmt: skip
-"""Settings whose values say nothing about the machine, other sessions or secrets."""
 
 
 def read_control(kind: str, message: Node, facts: SessionFacts, book: Rulebook) -> _Control | None:

@@ -7,11 +7,11 @@ Files and programs of the server are never reached. Called by decide.py.
 from __future__ import annotations
 
 from workers.sql.policy.names import deny_column
-from workers.sql.policy.postgres.check import check_query
 from workers.sql.policy.postgres.grammar import parse, print_tree
 from workers.sql.policy.postgres.walk import Node, Walk, check_keys, strings
 from workers.sql.policy.postgres.writes import read_target, settable
 from workers.sql.policy.rules import deny, shown
+from workers.sql.policy.session.stand_ins import check_session_query
 from workers.sql.policy.session.verdict import Forward
 
 _OPTIONS = frozenset({
@@ -39,14 +39,14 @@ def read_copy(message: Node, walk: Walk, max_rows: int | None) -> Forward:
     if "SelectStmt" not in query:
         deny("write.unsupported", "COPY takes a query; run the write by itself, with RETURNING")
     options = {"options": message["options"]} if "options" in message else {}
-    printed = check_query(
+    return check_session_query(
         query,
         walk,
         max_rows,
+        "copy-out",
         wrap=lambda tree: {"CopyStmt": {"query": tree, **options}},
         unwrap=lambda tree: tree["CopyStmt"]["query"],
     )
-    return Forward(printed, "copy-out", max_rows=max_rows)
 
 
 def _check_option(element: Node) -> None:

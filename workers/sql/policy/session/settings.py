@@ -31,6 +31,18 @@ NEVER_SENT = frozenset({
 })  # fmt: skip
 """Kept settings that act through the broker: `begin_sql` and its own clock."""
 
+READABLE = frozenset({
+    "application_name", "bytea_output", "client_encoding", "client_min_messages", "datestyle",
+    "default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
+    "extra_float_digits", "integer_datetimes", "intervalstyle", "is_superuser", "jit", "lc_collate", "lc_ctype",
+    "lc_messages", "lc_monetary", "lc_numeric", "lc_time", "max_identifier_length", "max_index_keys", "search_path",
+    "server_encoding", "server_version", "server_version_num", "standard_conforming_strings", "statement_timeout",
+    "timezone", "transaction_deferrable", "transaction_isolation", "transaction_read_only", "block_size",
+    "in_hot_standby", "default_text_search_config", "xmlbinary", "xmloption", "array_nulls", "row_security",
+    "default_table_access_method", "escape_string_warning", "lock_timeout", "quote_all_identifiers",
+})  # fmt: skip
+"""Settings whose values say nothing about the machine, other sessions or secrets."""
+
 _FIXED: dict[str, frozenset[str]] = {
     "client_encoding": frozenset({"utf8", "utf-8", "unicode"}),
     "standard_conforming_strings": frozenset({"on", "true", "yes", "1"}),

@@ -39,6 +39,8 @@ class SessionFacts(msgspec.Struct, frozen=True, array_like=True):
     """simple: the text of a Query message; extended: the text of a Parse message."""
     writes: bool = False
     """Whether this session may use the writes that the policy lists."""
+    database: str = ""
+    """The database as the client named it when it connected: tables may be written with it."""
 
 
 class Forward(msgspec.Struct, frozen=True, tag="forward", array_like=True):
@@ -49,7 +51,7 @@ class Forward(msgspec.Struct, frozen=True, tag="forward", array_like=True):
     max_rows: int | None = None
     """The row limit that the text carries: a result of that many rows may be cut. None: not limited by the policy."""
     is_catalog: bool = False
-    """Whether it reads system catalogs and no table."""
+    """Whether it asks about the database itself and reads no table."""
 
 
 class Own(msgspec.Struct, frozen=True, tag="own", array_like=True):
