@@ -1,4 +1,4 @@
-"""Functions in FROM of the postgres dialect, with XMLTABLE and JSON_TABLE: what they may call and which columns they have.
+"""Functions in FROM of the postgres dialect, with XMLTABLE and JSON_TABLE: what they call and which columns they have.
 
 Called by query.py. Never changes the tree, but for the names of columns where a guard put another call in place.
 """

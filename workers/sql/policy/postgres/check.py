@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workers.sql.policy.postgres.audit import audit
-from workers.sql.policy.postgres.expression import type_as_text
+from workers.sql.policy.postgres.expression import type_as_text, type_cast_to_text
 from workers.sql.policy.postgres.grammar import parse, print_tree
 from workers.sql.policy.postgres.query import read_query
 from workers.sql.policy.postgres.restrict import apply_restrictions, cap_rows
@@ -18,7 +18,7 @@ from workers.sql.policy.postgres.writes import WRITES, read_write
 from workers.sql.policy.rules import deny
 from workers.sql.policy.tables import Rulebook
 
-_GUARDS = {"FuncCall": type_as_text}
+_GUARDS = {"FuncCall": type_as_text, "TypeCast": type_cast_to_text}
 
 
 def check(text: str, book: Rulebook, tenant: str, *, writes: bool, max_rows: int | None) -> tuple[str, str]:

@@ -208,8 +208,8 @@ def _func_call(walk: Walk, message: Node, scope: Scope) -> None:
 
 
 def type_as_text(walk: Walk, node: Node, message: Node, scope: Scope) -> bool:
-    """A guard: pg_typeof(x) becomes pg_typeof(x)::text. Any number beside a regtype would print the name of a type, and
-    each table has one: SELECT pg_typeof(1) UNION ALL SELECT 16400."""
+    """A guard of calls: pg_typeof(x) becomes pg_typeof(x)::text. Any number beside a regtype would print the name of a
+    type, and each table has one: SELECT pg_typeof(1) UNION ALL SELECT 16400."""
     if strings(message["funcname"])[-1] != "pg_typeof":
         return False
     _func_call(walk, message, scope)
@@ -217,6 +217,17 @@ def type_as_text(walk: Walk, node: Node, message: Node, scope: Scope) -> bool:
     names = [{"String": {"sval": "pg_catalog"}}, {"String": {"sval": "text"}}]
     node["TypeCast"] = {"arg": {"FuncCall": message}, "typeName": {"names": names, "typemod": -1}}
     return True
+
+
+def type_cast_to_text(walk: Walk, _node: Node, message: Node, scope: Scope) -> bool:
+    """A guard of casts: pg_typeof(x)::text stays as it is."""
+    call = message["arg"].get("FuncCall")
+    names = strings(message["typeName"].get("names", []))
+    if call is None or strings(call["funcname"])[-1] != "pg_typeof" or names[-1:] != ["text"]:
+        return False
+    check_type(walk, message["typeName"])
+    _func_call(walk, call, scope)
+    return "arrayBounds" not in message["typeName"]
 
 
 def check_function(walk: Walk, message: Node) -> None:

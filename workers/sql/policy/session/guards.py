@@ -14,7 +14,7 @@ from typing import Any
 
 from workers.sql.policy.functions import functions
 from workers.sql.policy.names import Scope, Source, find_source
-from workers.sql.policy.postgres.expression import type_as_text, visit, visit_all, visit_column
+from workers.sql.policy.postgres.expression import type_as_text, type_cast_to_text, visit, visit_all, visit_column
 from workers.sql.policy.postgres.grammar import parse
 from workers.sql.policy.postgres.outputs import output_name
 from workers.sql.policy.postgres.walk import Node, Walk, check_keys, kind_of, strings
@@ -140,6 +140,8 @@ def _expression(walk: Walk, node: Node, message: Node, scope: Scope) -> bool:
 
 
 def _cast(walk: Walk, node: Node, message: Node, scope: Scope) -> bool:
+    if type_cast_to_text(walk, node, message, scope):
+        return True
     names = strings(message.get("typeName", {}).get("names", []))
     if names[:-1] not in ([], ["pg_catalog"]) or names[-1] not in CASTS or "arrayBounds" in message["typeName"]:
         return False
