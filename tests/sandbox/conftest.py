@@ -44,6 +44,13 @@ def data_image(image_store: ImageStore) -> Image:
     return image_store.resolve(f"{built.name}@{built.digest}")
 
 
+@pytest.fixture(scope="session")
+def node_image(image_store: ImageStore) -> Image:
+    """The image of images/node. The first call on a machine takes 20 to 30 s."""
+    built = build(image_store, load(ROOT / "images" / "node"), environment=os.environ)
+    return image_store.resolve(f"{built.name}@{built.digest}")
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """Like tmp_path, but short: runsc keeps sockets below it."""

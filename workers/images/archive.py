@@ -21,10 +21,13 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from workers.images.errors import ArchiveInvalid
+from workers.images.headers import BoundedHeader
 from workers.images.merge import Folder, Merger
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
 
+_Stream = tarfile._Stream  # type: ignore[attr-defined]
+"""What tarfile reads from in its streaming mode; knows how far it has come."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -44,15 +47,15 @@ class Archive:
         for number, layer in enumerate(self.layers):
             try:
                 with self.blobs.open_layer(layer) as stream:
-                    merger.lay_over(stream, number)
-            except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+                    merger.lay_over(_members(stream), number)
+            except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
                 raise ArchiveInvalid(f"layer {number} is damaged", hint="export the image again") from error
         return merger.root
 
     def contents(self, layer: int) -> Iterator[tuple[str, IO[bytes]]]:
         """(member, its bytes) of every regular file of one layer, in the layer's order. Read each before the next."""
         with self.blobs.open_layer(self.layers[layer]) as stream:
-            for member in stream:
+            for member in _members(stream):
                 if member.isreg() and (content := stream.extractfile(member)) is not None:
                     yield member.name, content
 
@@ -71,7 +74,7 @@ class Blobs:
             raise ArchiveInvalid(f"{name} is larger than {MAX_JSON_BYTES} bytes")
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveInvalid(f"{name} is not JSON") from error
 
     def read_blob_json(self, digest: str) -> Any:
@@ -86,12 +89,12 @@ class Blobs:
         raw.seek(0)
         try:
             if magic[:2] == b"\x1f\x8b":
-                return tarfile.open(fileobj=raw, mode="r|gz")
+                return tarfile.open(fileobj=raw, mode="r|gz", tarinfo=BoundedHeader)
             if magic == b"\x28\xb5\x2f\xfd":
                 unpacked = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
-                return tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|")
-            return tarfile.open(fileobj=raw, mode="r|")
-        except (tarfile.TarError, OSError, EOFError) as error:
+                return tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|", tarinfo=BoundedHeader)
+            return tarfile.open(fileobj=raw, mode="r|", tarinfo=BoundedHeader)
+        except (tarfile.TarError, OSError, EOFError, RecursionError) as error:
             raise ArchiveInvalid(f"layer {digest[7:19]} is no tar archive", hint="export the image again") from error
 
     def _check(self, digest: str) -> None:
@@ -182,6 +185,19 @@ def open_archive(path: Path, architecture: str = "amd64") -> Archive:
         raise ArchiveInvalid(f"no image for {architecture} in this archive")
     details = config.get("config") or {}
     return Archive(digest=digest[7:], config=details if isinstance(details, dict) else {}, layers=layers, blobs=blobs)
+
+
+def _members(stream: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Every member. umoci (0.4) leaves out the padding after the last one: nothing of its content is missing then."""
+    last: tarfile.TarInfo | None = None
+    try:
+        for member in stream:
+            last = member
+            yield member
+    except tarfile.ReadError:
+        read_bytes: int = stream.fileobj.pos if isinstance(stream.fileobj, _Stream) else 0
+        if last is None or read_bytes < last.offset_data + last.size:
+            raise
 
 
 def _choose(entries: list[Any], architecture: str) -> str:

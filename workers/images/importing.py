@@ -21,6 +21,7 @@ from workers.images.errors import ArchiveInvalid, RecipeInvalid
 from workers.images.merge import File, Folder, Link
 from workers.images.recipe import BUILD_FORMAT, User, parse
 from workers.images.store import BuiltImage, ImageStore, now
+from workers.sandbox.bundle import MOUNT_POINTS
 from workers.sandbox.errors import SpecInvalid
 from workers.sandbox.limits import Limits
 
@@ -42,7 +43,7 @@ def import_archive(
         raise RecipeInvalid(error.field, error.message) from error
     archive = open_archive(path)
     digest = hashlib.sha256(
-        f"{BUILD_FORMAT} {name} {archive.digest} {sorted((limits or {}).items())}".encode()
+        f"{BUILD_FORMAT} {MOUNT_POINTS} {name} {archive.digest} {sorted((limits or {}).items())}".encode()
     ).hexdigest()
     with store.locked(digest, BUILD_TIMEOUT_S):
         if store.has(digest):

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from workers.images.errors import RecipeInvalid
+from workers.sandbox.bundle import MOUNT_POINTS
 from workers.sandbox.errors import SpecInvalid
 from workers.sandbox.image import HOME, SANDBOX_UID
 from workers.sandbox.limits import Limits
@@ -100,7 +101,8 @@ class Recipe(_Section):
 
     def digest(self) -> str:
         """64 hex digits; the version. What does not reach a sandbox (the description) does not count."""
-        return _digest({"recipe": self.model_dump(mode="json", exclude={"description"})})
+        recipe = self.model_dump(mode="json", exclude={"description"})
+        return _digest({"recipe": recipe, "mount_points": MOUNT_POINTS})
 
     def base_digest(self) -> str:
         """Version of the Debian layer alone, which images share."""

@@ -29,7 +29,7 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Line = Annotated[str, msgspec.Meta(max_length=4096)]
 Short = Annotated[str, msgspec.Meta(max_length=200)]
 Cursor = Annotated[str, msgspec.Meta(max_length=1024)]
-MimeType = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[a-z]+/[A-Za-z0-9!#$&^_.+;= -]+$")]
+MimeType = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[a-z]+/[A-Za-z0-9!#$&^_.+;= -]+\Z")]
 Stream = Literal["stdout", "stderr"]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,66 @@ def test_digests_are_those_of_the_content(tmp_path: Path) -> None:
     path = write_archive(tmp_path / "a.tar", [[Member("x")]])
     opened = open_archive(path)
     assert opened.layers == (f"sha256:{hashlib.sha256(layer([Member('x')])).hexdigest()}",)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_a_layer_without_padding_at_its_end_is_whole_and_one_without_content_is_damaged(
+    tmp_path: Path, compress: Any
+) -> None:
+    """`umoci insert` writes such layers."""
+    end = 512 + len(b"two")  # a header and the content
+    path = write_archive(
+        tmp_path / "a.tar", [[Member("two", content=b"two")]], compress=lambda raw: compress(raw[:end])
+    )
+    archive = open_archive(path)
+    assert names(archive.merge()) == {"two"}
+    assert [(name, content.read()) for name, content in archive.contents(0)] == [("two", b"two")]
+    short = write_archive(
+        tmp_path / "b.tar", [[Member("two", content=b"two")]], compress=lambda raw: compress(raw[: end - 1])
+    )
+    with pytest.raises(ArchiveInvalid, match="damaged"):
+        open_archive(short).merge()
+
+
+def tar_header(kind: bytes, size: int, name: str = "header") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse_header() -> bytes:
+    info = tarfile.TarInfo("sparse")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tar_header(tarfile.XHDTYPE, 64 << 20) + bytes(64 << 20),
+        tar_header(tarfile.XGLTYPE, 64 << 20) + bytes(64 << 20),
+        tar_header(tarfile.GNUTYPE_LONGNAME, 64 << 20) + bytes(64 << 20),
+        tar_header(tarfile.GNUTYPE_LONGLINK, 64 << 20) + bytes(64 << 20),
+        tar_header(tarfile.GNUTYPE_SPARSE, 100) + bytes(64 << 20),
+        sparse_header() + b"9\n" + b"1" * (64 << 20),
+        (tar_header(tarfile.XHDTYPE, 0) * 3000) + bytes(2048),
+    ],
+    ids=["pax", "global pax", "long name", "long link", "sparse", "endless sparse map", "headers of headers"],
+)
+def test_a_layer_that_unpacks_into_memory_is_refused_before_it_does(tmp_path: Path, content: bytes) -> None:
+    """A few KiB as they travel, gigabytes as tar reads them: headers are held in memory, whole."""
+    path = write_archive(tmp_path / "bomb.tar", [[]], compress=lambda _raw: gzip.compress(content))
+    tracemalloc.start()
+    with pytest.raises(ArchiveInvalid):
+        open_archive(path).merge()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 48 << 20  # what one step of unzipping takes; the bombs are larger
+
+
+def test_json_of_an_archive_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "layout"
+    path.mkdir()
+    (path / "index.json").write_bytes(b"[" * 500_000)
+    with pytest.raises(ArchiveInvalid):
+        open_archive(path)

@@ -137,3 +137,11 @@ def test_a_broken_file_is_a_typed_error(tmp_path: Path) -> None:
 def test_normalised_names_are_stable(name: str) -> None:
     assert normalise(normalise(name)) == normalise(name)
     assert "_" not in normalise(name)
+
+
+def test_another_mount_point_is_another_version_of_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image built before lacks the folder, and nothing may be made in it later."""
+    recipe = parse(RAW, LOCK)
+    before = (recipe.digest(), recipe.base_digest())
+    monkeypatch.setattr("workers.images.recipe.MOUNT_POINTS", ("/in", "/other"))
+    assert (recipe.digest() == before[0], recipe.base_digest() == before[1]) == (False, True)

@@ -72,10 +72,14 @@ def test_lengths_are_within_the_limits_or_refused(header_bytes: int, payload_byt
         b'{"kind":"run","id":1}',
         b'{"kind":"done","ending":"done","cpu_s":1e400}',
         b'{"kind":"item","id":1,"item":0,"type":"text/html\\r\\nSet-Cookie: a","value":true}',
+        b'{"kind":"item","id":1,"item":0,"type":"text/html\\n","value":true}',
         b'{"id":1}',
         b"",
     ],
-    ids=["deep", "unknown field", "kind of the host", "infinite", "line break in a type", "no kind", "empty"],
+    ids=[
+        *("deep", "unknown field", "kind of the host", "infinite", "line break in a type", "line break after a type"),
+        *("no kind", "empty"),
+    ],
 )
 def test_a_header_that_no_runner_sends_is_refused(header: bytes) -> None:
     with pytest.raises(ProtocolBroken):
