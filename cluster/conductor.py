@@ -23,6 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 from cluster.app import Conductor, Parts, open_volumes, parts_of
 from cluster.dispatch import NAMESPACE, POOL_PREFIX, RayBench
 from cluster.dispatch_hosts import HOST_PREFIX
+from cluster.dispatch_kept import ADDRESS_FILE
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.settings import RaySettings, Settings, load
 from cluster.telemetry import configure_logs
@@ -123,6 +124,8 @@ def start_ray(settings: RaySettings, folder: Path) -> bool:
         _system_config={"worker_niceness": 0},
         **options,
     )
+    # For `dispatch_kept.join`; for a cluster of `ray start` Ray writes this file itself.
+    (temp / ADDRESS_FILE).write_text(ray.get_runtime_context().gcs_address)
     return True
 
 

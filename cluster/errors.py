@@ -3,7 +3,8 @@
 ClusterError
 ├── SettingsInvalid      the configuration file cannot be used; names file, key and fix
 ├── WorkerLost  (retry)  the actor that ran an attempt died or stopped answering
-└── NotRunning           no scheduler is up where one is needed
+├── NotRunning           no scheduler is up where one is needed
+└── SandboxRefused       a host could not do what was asked with a kept sandbox; `code` is its error's
 """
 
 from __future__ import annotations
@@ -29,3 +30,13 @@ class WorkerLost(ClusterError):
 
 class NotRunning(ClusterError):
     """Nothing answers: start it with `sandpool up`."""
+
+
+class SandboxRefused(ClusterError):
+    """What a host answered: `code` is the stable id of its error, `hint` what to do."""
+
+    def __init__(self, code: str, message: str, hint: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+        self.again = retry

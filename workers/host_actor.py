@@ -19,6 +19,7 @@ from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec, HostStatus
 from workers.sandbox.jobs.desk import Desk
 from workers.sandbox.readiness import sized, why_not
+from workers.sandbox.requests import answer_packed
 from workers.sandbox.task import SandboxTask, decode_task
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
@@ -66,6 +67,12 @@ class HostActor:
     async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
         """See Desk.cancel."""
         return self._desk is not None and await self._desk.cancel(job_id, tenant)
+
+    async def kept(self, tenant: str, request: bytes) -> bytes:
+        """One request about the tenant's kept sandboxes, and its answer: see `workers.sandbox.requests`."""
+        await self._open()
+        assert self._host is not None
+        return await answer_packed(self._host.kept, tenant, request)
 
     async def status(self) -> bytes:
         """The HostStatus as msgpack. Raises as `start`."""

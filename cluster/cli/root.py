@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "database": Entry("database", "database", "List, check and harden the registered databases."),
     "policy": Entry("policy", "policy", "Check statements against a policy without a server."),
     "image": Entry("image", "image", "Build, list, inspect, prune and import sandbox images."),
+    "sandbox": Entry("sandbox", "sandbox", "Keep sandboxes: create, use, pause, resume, snapshot and fork them."),
     "doctor": Entry("doctor", "doctor", "Say what is present on this machine, what is missing and what to do."),
 }
 

@@ -1,0 +1,96 @@
+"""Kept sandboxes by Ray: finds the host actors of a running cluster and asks them. Called by `sandpool sandbox ...`.
+
+A sandbox lives on one host and only that host knows its id, so a request about one goes to each in turn until one
+knows it; a new one goes to the first that has room. It decides nothing about sandboxes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from cluster.dispatch_hosts import HOST_PREFIX
+from cluster.errors import NotRunning, SandboxRefused
+from workers.sandbox.requests import Answer, Create, Ran, Refused, Request, Views, pack, unpack
+
+ADDRESS_FILE = "ray_current_cluster"
+"""Below Ray's folder: the address of the cluster that was started there. Ray's own name for it."""
+OVERHEAD_S = 180.0
+"""For resuming, saving and Ray, beside what code or a command may take."""
+ELSEWHERE = ("sandbox.unknown", "host.full", "host.closed", "image.unknown", "sandbox.unavailable")
+"""Answers after which another host may have a better one; the most telling comes last."""
+START_IT = "no cluster runs here: start it with `sandpool up`, and use the same --config"
+
+
+def join(namespace: str, address: str, folder: Path) -> None:
+    """Connect to the cluster's Ray; `folder` is where a local one was started. Raises NotRunning, with what to do."""
+    options: dict[str, Any] = {"address": address}
+    if address == "local":
+        if not (folder / ADDRESS_FILE).is_file():
+            raise NotRunning(START_IT)
+        options = {"address": "auto", "_temp_dir": str(folder)}
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    try:
+        ray.init(namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise NotRunning(START_IT) from error
+
+
+def leave() -> None:
+    ray.shutdown()
+
+
+class KeptHosts:
+    """Every host of the cluster that we are connected to, by node."""
+
+    def __init__(self, namespace: str) -> None:
+        """Raises NotRunning when there is none."""
+        self._actors: dict[str, Any] = {}
+        for entry in ray.util.list_named_actors(all_namespaces=True):
+            name = str(entry["name"])
+            if entry["namespace"] == namespace and name.startswith(HOST_PREFIX):
+                self._actors[name.removeprefix(HOST_PREFIX)] = ray.get_actor(name, namespace=namespace)
+        if not self._actors:
+            raise NotRunning(START_IT)
+
+    def ask(self, tenant: str, request: Request, timeout_s: float = 0.0) -> Views | Ran:
+        """The first useful answer. Raises SandboxRefused, NotRunning."""
+        refused: dict[str, Refused] = {}
+        for actor in self._actors.values():
+            answer = _call(actor, tenant, request, timeout_s)
+            if not isinstance(answer, Refused):
+                return answer
+            refused[answer.code] = answer
+            if answer.code not in ELSEWHERE:
+                break
+        why = max(refused.values(), key=lambda one: _weight(one, request))
+        raise SandboxRefused(why.code, why.message, why.hint, retry=why.retry)
+
+    def ask_all(self, tenant: str, request: Request) -> dict[str, Views]:
+        """Node -> its answer."""
+        answers = {node: _call(actor, tenant, request, 0.0) for node, actor in self._actors.items()}
+        return {node: answer for node, answer in answers.items() if isinstance(answer, Views)}
+
+
+def _call(actor: Any, tenant: str, request: Request, timeout_s: float) -> Answer:
+    try:
+        return unpack(ray.get(actor.kept.remote(tenant, pack(request)), timeout=timeout_s + OVERHEAD_S))
+    except GetTimeoutError as error:
+        raise NotRunning("the host did not answer in time") from error
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if hasattr(cause, "code"):  # the host cannot open: not root, no runsc
+            return Refused(code="sandbox.unavailable", message=str(cause), hint=str(getattr(cause, "hint", "")))
+        raise NotRunning(f"the host is gone: {type(error).__name__}") from error
+
+
+def _weight(refused: Refused, request: Request) -> int:
+    """Of several refusals the one to tell: what only one host can say, then no room, then that nobody knows it."""
+    if refused.code not in ELSEWHERE:
+        return 9
+    order = ("sandbox.unavailable", "sandbox.unknown", "image.unknown", "host.closed", "host.full")
+    return order.index(refused.code) if isinstance(request, Create) else ELSEWHERE[::-1].index(refused.code)

@@ -1,0 +1,208 @@
+"""What can be asked of a host about kept sandboxes, as messages: decoded strictly, carried out, answered.
+
+Sent by `sandpool sandbox ...` through the host's actor. Every request names its tenant apart from this; an error is an
+answer too, with its stable code. It decides nothing: `kept` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from workers.errors import WorkerError
+from workers.sandbox.errors import SpecInvalid
+from workers.sandbox.keeping import DEFAULT_LIFETIME_S, KeptView, SavedView
+from workers.sandbox.kept import KeptSandboxes
+from workers.sandbox.limits import Limits
+from workers.sandbox.replies import Execution
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="verb"):
+    pass
+
+
+class Create(_Request, frozen=True, tag="create"):
+    image: str = "base"
+    limits: dict[str, float | int] = {}
+    """Those that differ from the usual ones."""
+    snapshot: str = ""
+    lifetime_s: float | None = DEFAULT_LIFETIME_S
+    idle_s: float | None = None
+
+
+class Code(_Request, frozen=True, tag="code"):
+    id: str
+    code: str
+    context: str = "main"
+    timeout_s: float | None = None
+
+
+class Exec(_Request, frozen=True, tag="exec"):
+    id: str
+    argv: tuple[str, ...]
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    stdin: bytes = b""
+    timeout_s: float | None = None
+
+
+class List(_Request, frozen=True, tag="list"):
+    pass
+
+
+class Pause(_Request, frozen=True, tag="pause"):
+    id: str
+
+
+class Resume(_Request, frozen=True, tag="resume"):
+    id: str
+
+
+class Fork(_Request, frozen=True, tag="fork"):
+    id: str
+    count: int = 1
+
+
+class Save(_Request, frozen=True, tag="snapshot"):
+    id: str
+    label: str = ""
+
+
+class SetTimeout(_Request, frozen=True, tag="timeout"):
+    id: str
+    lifetime_s: float | None
+    idle_s: float | None = None
+
+
+class Remove(_Request, frozen=True, tag="rm"):
+    id: str
+
+
+Request = Create | Code | Exec | List | Pause | Resume | Fork | Save | SetTimeout | Remove
+
+
+class Views(msgspec.Struct, frozen=True, kw_only=True, tag="views"):
+    sandboxes: list[KeptView] = []
+    snapshots: list[SavedView] = []
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True, tag="ran"):
+    """An Execution. Text and bytes in it are the sandbox's: show, never interpret."""
+
+    ending: str
+    stdout: bytes
+    stderr: bytes
+    wall_s: float
+    code: int | None = None
+    value: dict[str, bytes] = {}
+    displays: tuple[dict[str, bytes], ...] = ()
+    error_kind: str = ""
+    error_message: str = ""
+    traceback: str = ""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """It could not be done. `code` is the error's stable id."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retry: bool = False
+
+
+Answer = Views | Ran | Refused
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def pack(request: Request) -> bytes:
+    return msgspec.msgpack.encode(request)
+
+
+def unpack(answer: bytes) -> Answer:
+    return _answers.decode(answer)
+
+
+async def answer_packed(kept: KeptSandboxes, tenant: str, packed: bytes) -> bytes:
+    """Carry a packed request out; the packed answer. Raises nothing that a request could bring about."""
+    answer: Answer
+    try:
+        answer = await _answer(kept, tenant, _requests.decode(packed))
+    except msgspec.MsgspecError as error:
+        answer = Refused(code="sandbox.request", message=f"not a request: {error}"[:500])
+    except WorkerError as error:
+        answer = Refused(code=error.code, message=error.message, hint=error.hint, retry=error.retry)
+    return msgspec.msgpack.encode(answer)
+
+
+async def _answer(kept: KeptSandboxes, tenant: str, request: Request) -> Answer:
+    match request:
+        case List():
+            return Views(sandboxes=kept.list_sandboxes(tenant), snapshots=kept.list_snapshots(tenant))
+        case Code():
+            run = kept.run_code(tenant, request.id, request.code, context=request.context, timeout_s=request.timeout_s)
+            return _ran(await run)
+        case Exec():
+            return _ran(
+                await kept.run_command(
+                    tenant,
+                    request.id,
+                    request.argv,
+                    cwd=request.cwd,
+                    env=request.env,
+                    stdin=request.stdin,
+                    timeout_s=request.timeout_s,
+                )
+            )
+        case Save():
+            return Views(snapshots=[await kept.snapshot(tenant, request.id, request.label)])
+        case Remove():
+            await kept.destroy(tenant, request.id)
+            return Views()
+        case _:
+            return Views(sandboxes=await _changed(kept, tenant, request))
+
+
+async def _changed(kept: KeptSandboxes, tenant: str, request: Any) -> list[KeptView]:
+    match request:
+        case Create():
+            view = await kept.create(
+                tenant,
+                request.image,
+                _limits(request.limits),
+                snapshot=request.snapshot,
+                lifetime_s=request.lifetime_s,
+                idle_s=request.idle_s,
+            )
+            return [view]
+        case Pause():
+            return [await kept.pause(tenant, request.id)]
+        case Resume():
+            return [await kept.resume(tenant, request.id)]
+        case SetTimeout():
+            return [await kept.set_timeout(tenant, request.id, request.lifetime_s, request.idle_s)]
+        case Fork():
+            return await kept.fork(tenant, request.id, request.count)
+        case _:
+            raise SpecInvalid("verb", "nothing that can be asked for")
+
+
+def _limits(changed: dict[str, float | int]) -> Limits | None:
+    return Limits.from_dict(dict(changed)) if changed else None
+
+
+def _ran(execution: Execution) -> Ran:
+    error = execution.error
+    return Ran(
+        ending=execution.ending.value,
+        stdout=execution.stdout,
+        stderr=execution.stderr,
+        wall_s=execution.usage.wall_s,
+        code=execution.code,
+        value=dict(execution.value or {}),
+        displays=tuple(dict(bundle) for bundle in execution.displays),
+        error_kind=error.kind if error else "",
+        error_message=error.message if error else "",
+        traceback=error.traceback if error else "",
+    )
