@@ -26,8 +26,13 @@ ELSEWHERE = ("sandbox.unknown", "host.full", "host.closed", "image.unknown", "sa
 START_IT = "no cluster runs here: start it with `sandpool up`, and use the same --config"
 
 
-def join(namespace: str, address: str, folder: Path) -> None:
-    """Connect to the cluster's Ray; `folder` is where a local one was started. Raises NotRunning, with what to do."""
+def join(namespace: str, address: str, folder: Path) -> bool:
+    """Connect to the cluster's Ray; `folder` is where a local one was started. Whether it is ours to `leave`.
+
+    Raises NotRunning, with what to do.
+    """
+    if ray.is_initialized():
+        return False
     options: dict[str, Any] = {"address": address}
     if address == "local":
         if not (folder / ADDRESS_FILE).is_file():
@@ -38,6 +43,7 @@ def join(namespace: str, address: str, folder: Path) -> None:
         ray.init(namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise NotRunning(START_IT) from error
+    return True
 
 
 def leave() -> None:

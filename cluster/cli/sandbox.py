@@ -134,8 +134,9 @@ def list_all(invocation: Invocation, tenant: str | None) -> Exit:
     """List the sandboxes and snapshots of a tenant."""
     from workers.sandbox.requests import List  # noqa: PLC0415 - as above
 
+    whose = _tenant(invocation, tenant)
     with _hosts(invocation) as hosts:
-        answers = hosts.ask_all(_tenant(invocation, tenant), List())
+        answers = hosts.ask_all(whose, List())
     if invocation.as_json:
         everything = [(node, one) for node, views in answers.items() for one in (*views.sandboxes, *views.snapshots)]
         invocation.emit([{**msgspec.to_builtins(one), "node": node} for node, one in everything])
@@ -221,9 +222,10 @@ def remove(invocation: Invocation, tenant: str | None, ids: Sequence[str]) -> Ex
     """Destroy sandboxes, whatever they do, and delete snapshots."""
     from workers.sandbox.requests import Remove  # noqa: PLC0415 - as above
 
+    whose = _tenant(invocation, tenant)
     with _hosts(invocation) as hosts:
         for any_id in ids:
-            hosts.ask(_tenant(invocation, tenant), Remove(id=any_id))
+            hosts.ask(whose, Remove(id=any_id))
             if not invocation.as_json:
                 click.echo(any_id)
     if invocation.as_json:
@@ -238,16 +240,18 @@ def _hosts(invocation: Invocation) -> Iterator[KeptHosts]:
 
     wanted = invocation.settings.ray
     folder = Path(wanted.folder) if wanted.folder else Path(invocation.settings.folder) / "ray"
-    kept.join(NAMESPACE, wanted.address, folder)
+    ours = kept.join(NAMESPACE, wanted.address, folder)
     try:
         yield kept.KeptHosts(NAMESPACE)
     finally:
-        kept.leave()
+        if ours:
+            kept.leave()
 
 
 def _ask(invocation: Invocation, tenant: str | None, request: Request, timeout_s: float = 0.0) -> Any:
+    whose = _tenant(invocation, tenant)  # before seconds are spent on connecting
     with _hosts(invocation) as hosts:
-        return hosts.ask(_tenant(invocation, tenant), request, timeout_s)
+        return hosts.ask(whose, request, timeout_s)
 
 
 def _tenant(invocation: Invocation, asked: str | None) -> str:
