@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.demo import acts
+from cluster.demo import acts, sandbox_acts
 from cluster.demo.house import LOG, House, open_house
 from cluster.demo.screen import Screen
 from cluster.local.errors import LocalServiceError
@@ -95,7 +95,14 @@ def play(house: House, screen: Screen) -> None:
         screen.show(acts.write_twice(acme, booking=int(time.time())))
         denied, refusals = acts.hostile_statements(acme)
         screen.show(denied)
+        told: list[tuple[str, str, str]] = []
+        if not house.why_no_sandboxes:
+            screen.show(sandbox_acts.plot_delays(acme))
+            screen.show(sandbox_acts.code_one_at_a_time(acme))
+            hostile, told = sandbox_acts.hostile_programs(acme)
+            screen.show(hostile)
     screen.refusals(refusals)
+    screen.programs(told, house.why_no_sandboxes)
     screen.results(house.volume, extraction.files)
     if house.pid is not None:
         screen.next_steps()

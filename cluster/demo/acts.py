@@ -57,7 +57,7 @@ def first_job(client: Client) -> Shown:
     """One job on a cluster that has just started: its text is new to the policy and the pool's connections to it."""
     job = SqlJob(database="flights", sql=SMALL, params=ROUTES[0], priority="interactive")
     started = time.perf_counter()
-    outcome = _succeeded(client.submit(job).outcome(timeout=TIMEOUT_S))
+    outcome = succeeded(client.submit(job).outcome(timeout=TIMEOUT_S))
     took_ms = 1000 * (time.perf_counter() - started)
     return Shown("the first job", 1, f"{outcome.manifest.rows} rows", took_ms, took_ms)
 
@@ -68,12 +68,12 @@ def small_queries(client: Client, on_progress: Callable[[int], None], count: int
     started = time.perf_counter()
     outcomes = []
     for outcome in client.run_many(jobs, max_in_flight=32):
-        outcomes.append(_succeeded(outcome))
+        outcomes.append(succeeded(outcome))
         on_progress(len(outcomes))
     took_s = time.perf_counter() - started
     rows = sum(outcome.table().num_rows for outcome in outcomes)
-    _check(len(outcomes) == count and rows > count, f"{len(outcomes)} outcomes with {rows} rows")
-    return _shown(f"{count} queries, 32 in flight", outcomes, f"{rows:,} rows, {count / took_s:.0f} jobs/s")
+    check(len(outcomes) == count and rows > count, f"{len(outcomes)} outcomes with {rows} rows")
+    return shown_of(f"{count} queries, 32 in flight", outcomes, f"{rows:,} rows, {count / took_s:.0f} jobs/s")
 
 
 def one_at_a_time(client: Client, count: int = 30) -> Shown:
@@ -82,7 +82,7 @@ def one_at_a_time(client: Client, count: int = 30) -> Shown:
     for i in range(count):
         job = SqlJob(database="flights", sql=SMALL, params=ROUTES[i], priority="interactive")
         started = time.perf_counter()
-        _succeeded(client.submit(job).outcome(timeout=TIMEOUT_S))
+        succeeded(client.submit(job).outcome(timeout=TIMEOUT_S))
         times_ms.append(1000 * (time.perf_counter() - started))
     p50, p95 = _percentiles(times_ms)
     return Shown("one at a time", count, "round trip of the caller", p50, p95)
@@ -90,39 +90,39 @@ def one_at_a_time(client: Client, count: int = 30) -> Shown:
 
 def extraction(client: Client, volume: Path) -> Shown:
     """Every row of the real table into Parquet, read back from the files by another engine."""
-    outcome = _succeeded(
+    outcome = succeeded(
         client.submit(SqlJob(database="flights", sql="select * from flights", timeout_s=TIMEOUT_S)).outcome(TIMEOUT_S)
     )
     folder = (volume / outcome.manifest.parts[0].key).parent
     files = f"{folder}/*.parquet"
     row = duckdb.connect().execute("select count(*) from read_parquet($1)", [files]).fetchone()
-    _check(row is not None and outcome.manifest.rows == row[0] == FLIGHTS, f"{row} read back, {FLIGHTS} in the table")
+    check(row is not None and outcome.manifest.rows == row[0] == FLIGHTS, f"{row} read back, {FLIGHTS} in the table")
     result = f"{outcome.manifest.rows:,} rows, {outcome.manifest.size_bytes / 1e6:.1f} MB"
-    return replace(_shown("the whole table to Parquet", [outcome], result), files=files)
+    return replace(shown_of("the whole table to Parquet", [outcome], result), files=files)
 
 
 def tenant_view(client: Client) -> Shown:
     """The same table through another tenant's policy: only its own airline's rows, tail numbers masked."""
     sql = "select carrier, min(tailnum) as tail, max(tailnum) as last_tail, count(*) as n from flights group by carrier"
-    outcome = _succeeded(client.submit(SqlJob(database="airline", sql=sql)).outcome(TIMEOUT_S))
+    outcome = succeeded(client.submit(SqlJob(database="airline", sql=sql)).outcome(TIMEOUT_S))
     table = outcome.table().to_pylist()
-    _check([row["carrier"] for row in table] == [client.tenant], f"tenant {client.tenant} saw {table}")
-    _check("*" in table[0]["tail"] and "*" in table[0]["last_tail"], f"tail number not masked: {table[0]}")
+    check([row["carrier"] for row in table] == [client.tenant], f"tenant {client.tenant} saw {table}")
+    check("*" in table[0]["tail"] and "*" in table[0]["last_tail"], f"tail number not masked: {table[0]}")
     result = f"{table[0]['n']:,} all {client.tenant}, tail {table[0]['tail']}"
-    return _shown("another tenant's view", [outcome], result)
+    return shown_of("another tenant's view", [outcome], result)
 
 
 def write_twice(client: Client, booking: int) -> Shown:
     """One write submitted twice under one id: one effect."""
     sql = "insert into bookings (booking_id, carrier, seats) values ($1, $2, $3)"
     job = SqlJob(database="bookings", sql=sql, params=(booking, "UA", 2), writes=True, id=f"booking-{booking}")
-    outcomes = [_succeeded(client.submit(job).outcome(TIMEOUT_S)) for _ in range(2)]
+    outcomes = [succeeded(client.submit(job).outcome(TIMEOUT_S)) for _ in range(2)]
     count = "select count(*) as n from bookings where booking_id = $1"
     counted = client.submit(SqlJob(database="bookings", sql=count, params=(booking,))).outcome(TIMEOUT_S)
-    rows = _succeeded(counted).table().to_pylist()
-    _check(rows == [{"n": 1}], f"bookings: {rows}")
-    _check({outcome.manifest.rows_affected for outcome in outcomes} == {1}, "rows_affected differs")
-    return _shown("a write, sent twice", outcomes, "2 submissions, 1 row")
+    rows = succeeded(counted).table().to_pylist()
+    check(rows == [{"n": 1}], f"bookings: {rows}")
+    check({outcome.manifest.rows_affected for outcome in outcomes} == {1}, "rows_affected differs")
+    return shown_of("a write, sent twice", outcomes, "2 submissions, 1 row")
 
 
 def hostile_statements(client: Client) -> tuple[Shown, list[tuple[str, str, str]]]:
@@ -138,21 +138,24 @@ def hostile_statements(client: Client) -> tuple[Shown, list[tuple[str, str, str]
             refusals.append((sql, outcome.verdict.rule, outcome.verdict.reason))
         else:
             raise DemoFailed(f"not denied: {sql}")
-    return _shown("hostile statements", outcomes, f"{len(refusals)} of {len(HOSTILE)} denied"), refusals
+    return shown_of("hostile statements", outcomes, f"{len(refusals)} of {len(HOSTILE)} denied"), refusals
 
 
-def _succeeded(outcome: Outcome) -> Outcome:
+def succeeded(outcome: Outcome) -> Outcome:
+    """The outcome itself. Raises DemoFailed."""
     if outcome.ending is not Ending.Succeeded:
         raise DemoFailed(f"job {outcome.job_id} ended {outcome.ending}: {outcome.error}")
     return outcome
 
 
-def _check(holds: bool, what: str) -> None:
+def check(holds: bool, what: str) -> None:
+    """Raises DemoFailed unless it holds."""
     if not holds:
         raise DemoFailed(what)
 
 
-def _shown(act: str, outcomes: list[Outcome], result: str) -> Shown:
+def shown_of(act: str, outcomes: list[Outcome], result: str) -> Shown:
+    """An act's line, its times those from submission to data written."""
     p50, p95 = _percentiles([1000 * (outcome.usage.wait_s + outcome.usage.run_s) for outcome in outcomes])
     return Shown(act, len(outcomes), result, p50, p95)
 

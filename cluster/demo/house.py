@@ -17,9 +17,10 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from cluster.app import Conductor, open_volumes, parts_of
+from cluster.demo.sandbox_acts import IMAGE
 from cluster.embedded import EmbeddedBench
 from cluster.local.errors import ServiceMissing
-from cluster.local.household import furnish
+from cluster.local.household import IMAGES, furnish
 from cluster.local.process import OwnedProcess
 from cluster.local.rabbitmq import find_rabbitmq
 from cluster.local.stage import Stage
@@ -30,8 +31,14 @@ from queues.memory.door import MemoryDoor
 from queues.memory.transport import MemoryTransport
 from sandpool import Client
 from sandpool.errors import SandpoolError
+from workers.errors import WorkerError
+from workers.images.build import build
+from workers.images.recipe import load as load_recipe
+from workers.images.store import ImageStore
+from workers.sandbox.readiness import why_not
 
 UP_TIMEOUT_S = 120.0
+RECIPES = Path(__file__).resolve().parents[2] / "images"
 ASK_TIMEOUT_S = 3.0
 STOP_GRACE_S = 60.0
 DRAIN_TIMEOUT_S = 10.0
@@ -43,35 +50,53 @@ Say = Callable[[str], None]
 class House:
     """A running cluster: a client for each tenant, and the folder in which results appear."""
 
-    def __init__(self, stage: Stage, client: Callable[[str], Client], pid: int | None = None) -> None:
+    def __init__(
+        self, stage: Stage, client: Callable[[str], Client], pid: int | None = None, *, why_no_sandboxes: str = ""
+    ) -> None:
         self.stage = stage
+        self.why_no_sandboxes = why_no_sandboxes
         self.volume = stage.volume
         self.client = client
         self.pid = pid
         """Of `sandpool up`; None when embedded."""
 
 
+def prepare_image(say: Say) -> str:
+    """Have the image of the acts in sandboxes; why there can be none, or empty."""
+    if reason := why_not():
+        return reason
+    store, recipe = ImageStore(IMAGES), load_recipe(RECIPES / IMAGE)
+    if store.current(IMAGE) is None:
+        say(f"Building the sandbox image {IMAGE!r}, once; it takes under a minute")
+    try:
+        build(store, recipe, environment=os.environ, say=lambda _: None)
+    except WorkerError as error:
+        return f"no sandboxes: image {IMAGE!r} cannot be built: {error.message}"
+    return ""
+
+
 @contextmanager
 def open_house(folder: Path, say: Say) -> Iterator[House]:
     """A cluster in `folder` that is up; stopped and gone when the block ends, results kept."""
+    why_no_sandboxes = prepare_image(say)
     started = time.perf_counter()
     try:
         find_rabbitmq()
     except ServiceMissing as missing:
         say(f"{missing}\nRunning embedded: the in-memory broker and all workers in this process.")
         say("Starting a private PostgreSQL, loading 336,776 real flights")
-        with Stage(folder, broker=False) as stage, _embedded(stage) as house:
+        with Stage(folder, broker=False) as stage, _embedded(stage, why_no_sandboxes) as house:
             say(f"Up after {time.perf_counter() - started:.0f} s")
             yield house
         return
     say("Starting a private RabbitMQ and PostgreSQL, loading 336,776 real flights")
-    with Stage(folder) as stage, _cluster(stage, say) as house:
+    with Stage(folder) as stage, _cluster(stage, say, why_no_sandboxes) as house:
         say(f"Up after {time.perf_counter() - started:.0f} s")
         yield house
 
 
 @contextmanager
-def _cluster(stage: Stage, say: Say) -> Iterator[House]:
+def _cluster(stage: Stage, say: Say, why_no_sandboxes: str) -> Iterator[House]:
     # Not below the stage's folder: Ray's logs are of no use once it is down, and are many.
     ray_folder = stage.short_folder()
     config = furnish(stage, ray_folder=str(ray_folder))
@@ -91,7 +116,8 @@ def _cluster(stage: Stage, say: Say) -> Iterator[House]:
     with process:
         process.wait_until(lambda: _is_up(log), UP_TIMEOUT_S)
         process.wait_until(lambda: _answers(stage.urls["acme"]), UP_TIMEOUT_S)
-        yield House(stage, lambda tenant: Client(stage.urls[tenant]), process.pid)
+        clients = lambda tenant: Client(stage.urls[tenant])  # noqa: E731
+        yield House(stage, clients, process.pid, why_no_sandboxes=why_no_sandboxes)
 
 
 def _is_up(log: Path) -> bool:
@@ -109,7 +135,7 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def _embedded(stage: Stage) -> Iterator[House]:
+def _embedded(stage: Stage, why_no_sandboxes: str) -> Iterator[House]:
     broker = MemoryBroker()
     for tenant in stage.tenants:
         broker.add_tenant(tenant)
@@ -123,7 +149,8 @@ def _embedded(stage: Stage) -> Iterator[House]:
     try:
         conductor = asyncio.run_coroutine_threadsafe(_start(settings, broker), loop).result(UP_TIMEOUT_S)
         try:
-            yield House(stage, lambda tenant: Client(MemoryTransport(broker, tenant)))
+            clients = lambda tenant: Client(MemoryTransport(broker, tenant))  # noqa: E731
+            yield House(stage, clients, why_no_sandboxes=why_no_sandboxes)
         finally:
             drained = asyncio.run_coroutine_threadsafe(conductor.drain(DRAIN_TIMEOUT_S), loop)
             drained.result(DRAIN_TIMEOUT_S + STOP_GRACE_S)
@@ -135,6 +162,6 @@ def _embedded(stage: Stage) -> Iterator[House]:
 async def _start(settings: Settings, broker: MemoryBroker) -> Conductor:
     parts = parts_of(settings)
     volumes = open_volumes(parts.volumes)
-    conductor = Conductor(settings, parts, MemoryDoor(broker), EmbeddedBench(parts.pools, volumes), volumes)
+    conductor = Conductor(settings, parts, MemoryDoor(broker), EmbeddedBench(parts.pools, volumes, parts.host), volumes)
     await conductor.start()
     return conductor

@@ -56,6 +56,15 @@ class Screen:
             told = textwrap.fill(f"{rule}: {reason}", self._width, initial_indent=indent, subsequent_indent=indent)
             self.say(told, "dim")
 
+    def programs(self, told: list[tuple[str, str, str]], why_not: str) -> None:
+        """The hostile programs, each with its ending; or why none was run."""
+        if why_not:
+            self.say(f"\nThe acts in sandboxes were left out. {why_not[:1].upper()}{why_not[1:]}", "bold")
+            return
+        self.say("\nPrograms that meant harm, each ended in its own sandbox while honest code ran beside it", "bold")
+        for name, ending, message in told:
+            self.say(f"  {name:26}  {ending:12}  {message}")
+
     def results(self, volume: Path, files: str) -> None:
         """Where the files are, and how to look at them."""
         self.say("\nResults: TENANT/JOB/manifest.json and TENANT/JOB/ATTEMPT/part-*.parquet, below", "bold")

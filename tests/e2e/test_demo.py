@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.demo import acts
+from cluster.demo import acts, sandbox_acts
 from cluster.demo.house import House
 from sandpool import Client
 
@@ -30,3 +30,15 @@ def test_every_hostile_statement_is_denied_with_a_rule_and_a_reason(acme: Client
     _, refusals = acts.hostile_statements(acme)
     assert len(refusals) == len(acts.HOSTILE)
     assert all(rule and reason for _, rule, reason in refusals)
+
+
+def test_code_plots_what_a_statement_wrote_and_gives_its_table(house: House, acme: Client) -> None:
+    assert house.why_no_sandboxes == ""
+    assert "16 carriers" in sandbox_acts.plot_delays(acme).result
+
+
+def test_every_hostile_program_has_its_own_ending_while_honest_code_runs(acme: Client) -> None:
+    _, told = sandbox_acts.hostile_programs(acme)
+    assert len(told) == len(sandbox_acts.PROGRAMS)
+    assert {"OutOfMemory", "OutputCapped", "TimedOut", "Failed"} <= {ending for _, ending, _ in told}
+    assert sandbox_acts.code_one_at_a_time(acme).jobs == 20
