@@ -9,6 +9,7 @@ import click
 from cluster.cli.exits import Exit
 from cluster.cli.findings import Finding, configured_findings, machine_findings
 from cluster.cli.invocation import Invocation, configured
+from cluster.cli.sandbox_findings import sandbox_findings
 from cluster.errors import SettingsInvalid
 
 DEFAULT_FOLDER = Path(".sandpool")
@@ -38,14 +39,15 @@ def examine(invocation: Invocation) -> list[Finding]:
         nothing = Finding(
             "configuration", "warning", "none here", "name one with --config, or use `sandpool up --local`"
         )
-        return [*machine_findings(DEFAULT_FOLDER), nothing]
+        return [*machine_findings(DEFAULT_FOLDER), *sandbox_findings(DEFAULT_FOLDER / "images"), nothing]
     try:
         settings = invocation.settings
     except SettingsInvalid as error:
         wrong = Finding("configuration", "missing", str(error), "correct the file")
-        return [*machine_findings(DEFAULT_FOLDER), wrong]
+        return [*machine_findings(DEFAULT_FOLDER), *sandbox_findings(DEFAULT_FOLDER / "images"), wrong]
     right = Finding("configuration", "ok", str(invocation.config_path))
-    return [*machine_findings(Path(settings.folder)), right, *configured_findings(settings)]
+    machine = [*machine_findings(Path(settings.folder)), *sandbox_findings(Path(settings.sandboxes.images))]
+    return [*machine, right, *configured_findings(settings)]
 
 
 def print_findings(findings: list[Finding], well: bool) -> None:

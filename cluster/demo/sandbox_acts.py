@@ -50,7 +50,7 @@ PROGRAMS = (
     Program(
         "disk filler", "f = open('fill', 'wb')\nwhile True:\n    f.write(b'x' * (1 << 20))", frozenset({Ending.Failed})
     ),
-    Program("reading the host's files", "open('/root/.bashrc').read()", frozenset({Ending.Failed})),
+    Program("reading the host's files", "open('/etc/shadow').read()", frozenset({Ending.Failed})),
     Program(
         "opening a socket",
         "import socket\nsocket.create_connection(('169.254.169.254', 80), timeout=5)",

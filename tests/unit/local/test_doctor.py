@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import doctor as doctor_module
-from cluster.cli import findings
+from cluster.cli import findings, sandbox_findings
 from cluster.cli.doctor import doctor
 from cluster.cli.findings import Finding
 from cluster.cli.invocation import Invocation
@@ -58,7 +58,17 @@ def test_this_machine_is_examined_in_json_and_every_trouble_has_a_remedy(
     code, output = run("--json")
     report = json.loads(output)
     names = [finding["name"] for finding in report["findings"]]
-    assert {"python", "packages", "rabbitmq-server", "postgresql", "runsc", "disk", "memory", "cgroups"} <= set(names)
+    assert {
+        "python",
+        "packages",
+        "rabbitmq-server",
+        "postgresql",
+        "runsc",
+        "disk",
+        "memory",
+        "cgroups",
+        "images",
+    } <= set(names)
     assert all(finding["remedy"] for finding in report["findings"] if finding["state"] != "ok")
     assert code == (0 if report["ok"] else 1)
 
@@ -139,3 +149,16 @@ def test_an_old_gvisor_is_not_good_enough(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_that_does_not_exist_yet_is_writable_where_its_parent_is(tmp_path: Path) -> None:
     assert findings.writable("volume", tmp_path / "a" / "b").state == "ok"
+
+
+def test_images_are_named_and_their_absence_has_a_remedy(tmp_path: Path) -> None:
+    found = sandbox_findings.built_images(tmp_path / "none")
+    assert (found.state, "sandpool image build" in found.remedy) == ("warning", True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_whoever_is_not_root_is_told_that_no_code_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "not root" in sandbox_findings.user().detail
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert sandbox_findings.user().state == "ok"
