@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ ENVIRONMENT_READERS = (
 """Lower layers are handed small frozen values. The command line and the demo pass theirs on."""
 
 
+@cache
 def imports_of(path: Path) -> list[tuple[int, str]]:
     return [(node.lineno, name) for node in ast.walk(tree(path)) if isinstance(node, ast.stmt)
             for name in imported_modules(node)]  # fmt: skip

@@ -20,8 +20,11 @@ class FakeLane:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.broken = asyncio.Event()
-        self.incoming = self
+        self.incoming = self.outgoing = self
         self.consumed: list[str] = []
+
+    async def queue_declare(self, *_: object, **__: object) -> None:
+        pass
 
     async def basic_qos(self, **_: object) -> None:
         pass
