@@ -8,7 +8,7 @@ import itertools
 from collections import OrderedDict
 
 from workers.sql.broker.frames import DESCRIBE_PORTAL, EXECUTE_ALL, SIZE, SYNC, bind_nothing, message, parse
-from workers.sql.policy.session import Forward, Own, SessionVerdict, Several
+from workers.sql.policy.session import Forward, Own, SessionVerdict, Several, plain_parameter_types
 
 _numbers = itertools.count(1)
 _IN_ONE_TURN = frozenset({"select", "insert", "update", "delete", "merge", "copy-out"})
@@ -73,7 +73,8 @@ class Ruling:
         self._by_types: OrderedDict[bytes, ServerStatement] = OrderedDict()
 
     def statement_with(self, types: bytes) -> ServerStatement | None:
-        """For a text whose parameters have these declared types."""
+        """For a text whose parameters have these declared types, less those that could tell names."""
+        types = plain_parameter_types(types)
         if types == b"\0\0" or self.statement is None:
             return self.statement
         found = self._by_types.get(types)

@@ -2,6 +2,7 @@
 does."""
 
 from workers.sql.policy.session.decide import judge_session
+from workers.sql.policy.session.parameters import plain_parameter_types
 from workers.sql.policy.session.settings import REPORTED, begin_sql, local_settings_sql
 from workers.sql.policy.session.startup import judge_startup
 from workers.sql.policy.session.verdict import (
@@ -29,4 +30,5 @@ __all__ = [
     "judge_session",
     "judge_startup",
     "local_settings_sql",
+    "plain_parameter_types",
 ]

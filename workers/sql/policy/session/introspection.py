@@ -243,8 +243,5 @@ def printing_type(type_name: str) -> str:
     return type_name if type_name in CASTS else ""
 
 
-ERASED_PARAMETER_TYPES = frozenset({24, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191})
-"""OIDs of such types. A Parse message must not give them to parameters: the broker puts 0 (not said) in their place."""
-
 EXTRA_FUNCTIONS = frozenset({*PLAIN, *(name for name, _ in GUARDED), *SIZES, "pg_get_expr"})
 """Every function that a session's rewritten statement may call besides those of jobs."""
