@@ -52,7 +52,7 @@ class Interaction:
         async for piece in pieces(content):
             if not await self._give(piece, last=False):
                 return False
-        return not self.ended
+        return not (self.ended or self._reply.deaf)
 
     async def end_input(self) -> None:
         """The command reads an end of file after what was written."""
@@ -84,7 +84,7 @@ class Interaction:
         async with self._writing:
             reply = self._reply
             reply.took.clear()
-            if self.ended:
+            if self.ended or reply.deaf:
                 return False
             await self._conversation.send(wire.encode("stdin", piece, id=self._request, last=last))
             taken = asyncio.ensure_future(reply.took.wait())
@@ -93,7 +93,7 @@ class Interaction:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 taken.cancel()
-            return not self.ended
+            return not (self.ended or reply.deaf)
 
     async def _send(self, kind: str, **fields: Any) -> None:
         if not self.ended:

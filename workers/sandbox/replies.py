@@ -103,6 +103,8 @@ class Reply:
     output_bytes: int = 0
     result_bytes: int = 0
     frames: int = 0
+    deaf: bool = False
+    """Whether the command has closed its input."""
     interrupted: bool = False
     """Whether somebody asked for the end of it."""
 
@@ -128,6 +130,7 @@ class Reply:
         elif isinstance(message, wire.Item):
             self._take_item(message, payload)
         elif isinstance(message, wire.Took):
+            self.deaf = self.deaf or message.closed
             self.took.set()
         elif isinstance(message, wire.Hello | wire.Ready | wire.Changes):
             raise ProtocolBroken("something in the middle of a session that does not belong there")

@@ -86,7 +86,9 @@ class Exited(_FromSandbox, frozen=True, tag="exited"):
 
 
 class Took(_FromSandbox, frozen=True, tag="took"):
-    """The command has taken the piece of stdin; the next may come."""
+    """The command has taken the piece of stdin; the next may come, unless it has closed its input."""
+
+    closed: bool = False
 
 
 class Data(_FromSandbox, frozen=True, tag="data"):

@@ -182,7 +182,7 @@ async def test_a_file_that_grows_while_it_is_read_stops_at_the_limit() -> None:
     reading = asyncio.create_task(session.read_file("f", max_bytes=5_000))
     for _ in range(3):
         request = (await liar.hear())["id"]
-        await liar.say("data", b"x" * 2_000, id=request, size=10)
+        await liar.say("data", b"x" * 2_000, id=request, size=5_000)
     with pytest.raises(FileRefused):
         await reading
     await session.close()

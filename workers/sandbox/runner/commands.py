@@ -151,15 +151,23 @@ class _Running:
             self._terminal.resize(rows, columns)
 
     async def _feed(self, content: bytes, last: bool) -> None:
+        self._link.send("took", id=self.request, closed=not await self._take(content, last))
+
+    async def _take(self, content: bytes, last: bool) -> bool:
+        """Whether the command still takes input."""
         if self._terminal is not None:
-            await self._terminal.write(content, last)
-        elif self._process is not None and (stdin := self._process.stdin) is not None:
-            with contextlib.suppress(OSError):  # it does not read its input
-                stdin.write(content)
-                await stdin.drain()
-            if last:
-                stdin.close()
-        self._link.send("took", id=self.request)
+            return await self._terminal.write(content, last)
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is None:
+            return False
+        try:
+            stdin.write(content)
+            await stdin.drain()
+        except OSError:
+            return False
+        if last:
+            stdin.close()
+        return not last
 
     async def _forward(self, stream: str, source: asyncio.StreamReader | Terminal) -> None:
         while chunk := await source.read(CHUNK_BYTES):

@@ -50,8 +50,8 @@ class Terminal:
             except OSError:  # EIO: the last one who had it open is gone
                 return b""
 
-    async def write(self, content: bytes, last: bool) -> None:
-        """As if it were typed; `last`: and then the end of the input, which ends a line that has begun too."""
+    async def write(self, content: bytes, last: bool) -> bool:
+        """As if it were typed; whether anybody has it open. `last`: and then the end of the input."""
         content += END_OF_INPUT if last else b""
         while content:
             try:
@@ -60,7 +60,8 @@ class Terminal:
                 loop = asyncio.get_running_loop()
                 await _ready(self._master, loop.add_writer, loop.remove_writer)
             except OSError:
-                return
+                return False
+        return True
 
     def close(self) -> None:
         master, self._master = self._master, -1
