@@ -31,7 +31,7 @@ from workers.errors import ConfigurationError
 from workers.sandbox.hosting import HostSpec
 from workers.sql.judge import Judge
 from workers.sql.policy.document import Policy, load_policy
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, SessionSpec
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import Volume, open_volume
 
@@ -108,6 +108,7 @@ def parts_of(settings: Settings) -> Parts:
 def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec:
     """What the pool of this database is told; what the role may write is what the policy lists."""
     assert database.dsn is not None, "the settings were checked"
+    limits = _limits(policy, database)
     return PoolSpec(
         database=name,
         dsn=database.dsn.get_secret_value(),
@@ -115,6 +116,8 @@ def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec
         bulk_budget=database.bulk_budget,
         writes=not database.read_only,
         write_tables={} if database.read_only else _write_privileges(policy),
+        session_statement_s=limits.statement_timeout_s,
+        session=SessionSpec(policy=policy.model_dump_json(by_alias=True), max_bytes=limits.max_bytes),
     )
 
 

@@ -22,7 +22,7 @@ from workers.attempt import Attempt, Statement, encode_statement
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, with_doors
 from workers.volumes.spec import VolumeSpec
 
 NAMESPACE = "sandpool"
@@ -50,8 +50,10 @@ class RayBench:
         alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         for node in alive:
             name = node["NodeManagerHostname"] if len(alive) == 1 else node["NodeID"][:8]
+            host = self._hosts.spec_of(node["NodeID"], alone=len(alive) == 1)
+            doors = host.doors if host is not None else ""
             self._links[name] = {
-                database: self._open(name, node["NodeID"], _share(spec, len(alive)))
+                database: self._open(name, node["NodeID"], with_doors(_share(spec, len(alive)), doors))
                 for database, spec in self._specs.items()
             }
             self._hosts.place(name, node["NodeID"], NAMESPACE, alone=len(alive) == 1)

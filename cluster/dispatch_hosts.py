@@ -113,14 +113,9 @@ class Hosts:
 
     def place(self, node: str, node_id: str, namespace: str, *, alone: bool) -> None:
         """Start, or find, the host of this node. Where nodes share a machine, each has a folder of its own."""
-        if self._spec is None:
+        spec = self.spec_of(node_id, alone=alone)
+        if spec is None:
             return
-        own = f"{self._spec.name}-{node_id[:8]}"
-        spec = (
-            self._spec
-            if alone
-            else msgspec.structs.replace(self._spec, folder=f"{self._spec.folder}/{node_id[:8]}", name=own)
-        )
         actor: Any = (
             ray.remote(HostActor)
             .options(
@@ -136,6 +131,13 @@ class Hosts:
             .remote(spec, self._volumes)
         )
         self._links[node] = HostLink(actor, spec, self._grace_s, lambda: self.on_change())
+
+    def spec_of(self, node_id: str, *, alone: bool) -> HostSpec | None:
+        """What the host of this node is told; None where there is none."""
+        if self._spec is None or alone:
+            return self._spec
+        own = f"{self._spec.name}-{node_id[:8]}"
+        return msgspec.structs.replace(self._spec, folder=f"{self._spec.folder}/{node_id[:8]}", name=own)
 
     async def open(self) -> None:
         await asyncio.gather(*(link.open() for link in self._links.values()))

@@ -22,9 +22,10 @@ from workers.sandbox.hosting import HostSpec
 from workers.sandbox.jobs.desk import Desk
 from workers.sandbox.readiness import sized, why_not
 from workers.sandbox.task import SandboxTask
+from workers.sql.broker.reception import Reception
 from workers.sql.policy.catalog import Catalog
 from workers.sql.pool import Pool
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, with_doors
 from workers.volumes.store import Volume
 
 log = structlog.get_logger("sandpool.embedded")
@@ -43,7 +44,9 @@ class EmbeddedBench:
         self._desk: Desk | None = None
         self._volumes = volumes
         self._claims = Claims()
+        specs = {name: with_doors(spec, host.doors if host is not None else "") for name, spec in specs.items()}
         self._pools = {name: Pool(spec, volumes) for name, spec in specs.items()}
+        self._receptions = {name: Reception(self._pools[name], spec, volumes) for name, spec in specs.items()}
         self._slots = {name: spec.budget for name, spec in specs.items()}
         self._busy = dict.fromkeys(specs, 0)
         self._opened: set[str] = set()
@@ -100,6 +103,7 @@ class EmbeddedBench:
             await self._desk.drain(drain_timeout_s)
         if self._host is not None:
             await self._host.close()
+        await asyncio.gather(*(reception.close() for reception in self._receptions.values()))
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
 
     async def _open_host(self, spec: HostSpec) -> None:
@@ -112,7 +116,7 @@ class EmbeddedBench:
         except WorkerError as error:
             log.warning("no sandboxes", code=error.code, error=error.message)
         else:
-            self._host, self._desk = host, Desk(host, self._volumes)
+            self._host, self._desk = host, Desk(host, self._volumes, Path(spec.doors))
 
     async def _open(self, database: str) -> Pool:
         """Raises WorkerError as the pool does when it cannot start."""
@@ -121,5 +125,6 @@ class EmbeddedBench:
             async with self._opening[database]:
                 if database not in self._opened:
                     await pool.start()
+                    await self._receptions[database].start()
                     self._opened.add(database)
         return pool

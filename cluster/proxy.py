@@ -8,6 +8,7 @@ one that does not exist.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,9 @@ from workers.sql.judge import Judge
 from workers.sql.pool import Pool
 from workers.volumes.keys import audit_key
 from workers.volumes.store import open_volume
+
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's address."""
 
 
 def tenant_of(parts: Parts, database: str, asked: str | None) -> str:
@@ -54,6 +58,8 @@ async def open_proxy(
 
     Its audit trail is written into the tenant's first volume, under a name like a job's.
     """
+    if len(os.fsencode(folder / SOCKET_NAME)) > LONGEST_PATH:
+        raise SettingsInvalid(f"{folder}: too long for a socket, which clients reach by at most {LONGEST_PATH} bytes")
     volume_name = parts.rules.tenants[tenant].volumes[0]
     volume = await asyncio.to_thread(open_volume, parts.volumes[volume_name])
     owner = f"proxy-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -14,10 +14,11 @@ import msgspec
 
 from workers.attempt import Statement, decode_statement
 from workers.mailbox import Mailbox
+from workers.sql.broker.reception import Reception
 from workers.sql.pool import Pool, PoolSpec, PoolStatus
 from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
-from workers.volumes.store import open_volume
+from workers.volumes.store import Volume, open_volume
 
 CLOSE_DEADLINE_S = 10.0
 
@@ -28,8 +29,10 @@ class PoolActor:
     def __init__(self, spec: PoolSpec, volumes: Mapping[str, VolumeSpec]) -> None:
         self._spec = spec
         self._volumes = dict(volumes)
+        self._opened: dict[str, Volume] = {}
         # Opened by `start`, not here: an actor whose constructor fails is dead for good, a volume may come back.
         self._pool: Pool | None = None
+        self._reception: Reception | None = None
         self._mailbox: Mailbox[Statement] | None = None
         self._streams: Streams | None = None
         self._starting = asyncio.Lock()
@@ -39,10 +42,12 @@ class PoolActor:
         async with self._starting:
             if self._pool is None:
                 # In a thread: it looks at folders, which may lie on a file server.
-                volumes = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
-                self._pool = Pool(self._spec, volumes)
+                self._opened = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
+                self._pool = Pool(self._spec, self._opened)
             if self._mailbox is None:
                 await self._pool.start()
+                self._reception = Reception(self._pool, self._spec, self._opened)
+                await self._reception.start()
                 self._mailbox = Mailbox(decode_statement, self._pool.run)
                 self._streams = Streams(self._mailbox)
 
@@ -87,6 +92,8 @@ class PoolActor:
             await self._mailbox.stop(CLOSE_DEADLINE_S)
         if self._streams is not None:
             await self._streams.close()
+        if self._reception is not None:
+            await self._reception.close()
         if self._pool is not None:
             await self._pool.close()
 

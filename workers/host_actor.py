@@ -51,7 +51,7 @@ class HostActor:
             volumes = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
             host = Host(sized(self._spec), ImageStore(Path(self._spec.images)))
             await host.open()
-            self._host, self._desk = host, Desk(host, volumes)
+            self._host, self._desk = host, Desk(host, volumes, Path(self._spec.doors))
             self._mailbox = Mailbox(decode_task, self._desk.run, max_held=MOST_HELD)
 
     async def submit(self, tasks: list[bytes]) -> None:

@@ -34,6 +34,11 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     warm: WarmSpec = WarmSpec()
 
     @property
+    def doors(self) -> str:
+        """Folder of the control sockets by which this host asks the pools of its node for doors to their databases."""
+        return f"{self.folder}/doors"
+
+    @property
     def capacity(self) -> Capacity:
         return Capacity(memory_bytes=self.memory_bytes, cpus=self.cpus, sandboxes=self.most_sandboxes)
 

@@ -30,6 +30,17 @@ PINNED_SETTINGS: dict[str, str] = {
 """Startup parameters of every connection: RESET ALL and DISCARD ALL return to these, not to the role's defaults."""
 
 
+class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker of a pool is told."""
+
+    policy: str
+    """The policy as JSON."""
+    max_bytes: int = 0
+    """Of one result; 0: no limit."""
+    doors: str = ""
+    """Folder of the control sockets by which hosts of this node ask for doors; empty: there is no host."""
+
+
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One registered PostgreSQL database as its pool sees it."""
 
@@ -56,6 +67,8 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     lock_timeout_s: float = 5.0
     session_statement_s: float = 300.0
     """Longest statement of a broker's session."""
+    session: SessionSpec | None = None
+    """Set: sandboxes may use this database."""
     max_waiting: int = 2000
     """Most statements that may wait for a connection; above it they are refused as retryable."""
     statement_cache_size: int = 128
@@ -97,3 +110,10 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
             "idle_in_transaction_session_timeout": "60s",
             **self.settings,
         }
+
+
+def with_doors(spec: PoolSpec, doors: str) -> PoolSpec:
+    """The same pool on a node whose host asks for doors in this folder; empty: where there is no host."""
+    if spec.session is None:
+        return spec
+    return msgspec.structs.replace(spec, session=msgspec.structs.replace(spec.session, doors=doors))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from workers.attempt import Attempt, not_started
 from workers.errors import VolumeUnavailable
@@ -20,8 +21,10 @@ POLL_S = 0.02
 
 
 class Desk:
-    def __init__(self, host: Leases, volumes: Mapping[str, Volume]) -> None:
+    def __init__(self, host: Leases, volumes: Mapping[str, Volume], doors: Path | None = None) -> None:
+        """`doors`: where the pools of this node listen for requests of doors to their databases."""
         self._host = host
+        self._doors = doors
         self._volumes = volumes
         self._courses: dict[str, tuple[SandboxTask, Course]] = {}
         self._closed = False
@@ -41,7 +44,7 @@ class Desk:
         course = Course(main=asyncio.current_task())
         self._courses[task.attempt_id] = (task, course)
         try:
-            return await run_task(self._host, task, self._volumes, course)
+            return await run_task(self._host, task, self._volumes, course, self._doors)
         finally:
             del self._courses[task.attempt_id]
 

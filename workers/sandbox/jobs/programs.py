@@ -14,6 +14,8 @@ from workers.sandbox.limits import MIB
 from workers.sandbox.task import SandboxTask
 
 INSIDE = Path(__file__).parent / "inside"
+DATABASES = "SANDPOOL_DATABASES"
+"""The variable that names the databases of a task, when it has any."""
 TABLE_FOLDER = "table"
 """Below /in: the parts of the result that a transform gets."""
 ENGINE_SHARE = 0.6
@@ -28,6 +30,15 @@ def prepare(folder: str, env: Mapping[str, str]) -> str:
         f"os.makedirs({folder!r}, exist_ok=True)\n"
         f"os.chdir({folder!r})\n"
         f"os.environ.update(json.loads({variables}))\n"
+    ) + (_databases(env) if DATABASES in env else "")
+
+
+def _databases(env: Mapping[str, str]) -> str:
+    """A way by TCP to each database, and the module `sandpool`."""
+    return (
+        "import importlib\n"
+        "importlib.import_module('sandpool_runner.databases').open_databases("
+        f"json.loads({_literal(env[DATABASES].split(','))}), '/run/sandpool/pg')\n"
     )
 
 

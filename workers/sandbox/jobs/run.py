@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from workers.errors import WorkerError
 from workers.sandbox.cgroup import CgroupUsage
 from workers.sandbox.errors import SandboxError, SessionError
 from workers.sandbox.jobs.collecting import Collected, Place, collect, keep_displays, keep_texts
+from workers.sandbox.jobs.databases import databases_of
 from workers.sandbox.jobs.endings import Facts, ending_of
 from workers.sandbox.jobs.execution import execute
 from workers.sandbox.jobs.staging import stage
@@ -68,12 +70,14 @@ class Course:
             self.main.cancel()
 
 
-async def run_task(host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course) -> Attempt:
-    """The attempt. Raises nothing but the caller's own CancelledError."""
+async def run_task(
+    host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course, doors: Path | None = None
+) -> Attempt:
+    """The attempt. `doors`: where the pools of this node listen. Raises nothing but the caller's own CancelledError."""
     started_s = time.monotonic()
     try:
         async with asyncio.timeout(task.timeout_s + OVERHEAD_S):
-            attempt = await _in_lease(host, task, volumes, course)
+            attempt = await _in_lease(host, task, volumes, course, doors)
     except asyncio.CancelledError:
         if not course.cancelled or course.main is None:
             raise
@@ -98,13 +102,17 @@ async def run_task(host: Leases, task: SandboxTask, volumes: Mapping[str, Volume
     return msgspec.structs.replace(attempt, usage=msgspec.structs.replace(usage, run_s=run_s))
 
 
-async def _in_lease(host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course) -> Attempt:
+async def _in_lease(
+    host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course, doors: Path | None
+) -> Attempt:
     place = Place(task, volumes[task.volume])
     async with _handed_out(host, task, course) as lease:
         before = await lease.usage()
         async with asyncio.timeout(STAGE_S):
             input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
-        execution = await execute(lease, task, volumes)
+        async with databases_of(lease, task, doors) as variables:
+            equipped = msgspec.structs.replace(task, env={**variables, **task.env}) if variables else task
+            execution = await execute(lease, equipped, volumes)
         facts = await _facts(lease, execution, course)
         ending, error = ending_of(execution, facts, lease.limits, task.timeout_s)
         said = await keep_texts(execution, place)

@@ -41,15 +41,21 @@ class Address:
         """Path of the Unix socket; empty where the server is reached by TCP."""
         return f"{self.host}/.s.PGSQL.{self.port}" if self.host.startswith("/") else ""
 
+    @property
+    def wants_tls(self) -> bool:
+        return self.ssl_mode not in ("disable", "allow") and not self.socket_path
+
     def tls(self) -> ssl.SSLContext | None:
         """How to encrypt; None: not at all. Raises ConfigurationError."""
-        if self.ssl_mode in ("disable", "allow") or self.socket_path:
+        if not self.wants_tls:
             return None
         try:
-            context = ssl.create_default_context(cafile=self.root_certificate or None)
-            context.check_hostname = self.ssl_mode == "verify-full"
-            if not self.ssl_mode.startswith("verify") and not self.root_certificate:
-                context.verify_mode = ssl.CERT_NONE
+            if self.ssl_mode.startswith("verify") or self.root_certificate:
+                context = ssl.create_default_context(cafile=self.root_certificate or None)
+                context.check_hostname = self.ssl_mode == "verify-full"
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             if self.certificate:
                 context.load_cert_chain(self.certificate, self.key or None)
         except (OSError, ssl.SSLError):

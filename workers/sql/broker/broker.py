@@ -8,13 +8,12 @@ never shows it: what passes a door is statements that the policy allowed, and th
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from workers.errors import ConfigurationError
+from workers.doors import short_path
 from workers.sql.broker.backend import Backend
 from workers.sql.broker.door import Door, Limits, Services
 from workers.sql.broker.rulings import CatalogShelf, Rulings
@@ -28,8 +27,6 @@ from workers.sql.policy.document import Policy
 from workers.sql.spec import PoolSpec
 
 SOCKET_NAME = ".s.PGSQL.5432"
-LONGEST_PATH = 107
-"""Bytes of a Unix socket's address."""
 TICK_S = 0.25
 BACKLOG = 512
 CLOSE_GRACE_S = 1.0
@@ -74,17 +71,14 @@ class Broker:
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
     async def serve(self, path: Path, tenant: str, trail: Trail, *, most_sessions: int = 0, mode: int = 0o600) -> None:
-        """Open a door at `path` (.../.s.PGSQL.5432) for this tenant. Raises ConfigurationError, OSError."""
-        if len(os.fsencode(path)) > LONGEST_PATH:
-            raise ConfigurationError(
-                f"the path of a socket may have {LONGEST_PATH} bytes", hint="choose a shorter folder"
-            )
+        """Open a door at `path` (.../.s.PGSQL.5432) for this tenant. Raises OSError."""
         services = self._services
         rulings = Rulings(self._judge, self._policy, self._shelf, tenant, writes=services.writes)
         door = Door(tenant, rulings, trail, most_sessions or services.limits.most_sessions)
         await asyncio.to_thread(path.unlink, missing_ok=True)
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: Session(services, door), str(path), backlog=BACKLOG)
+        with short_path(path) as name:
+            server = await loop.create_unix_server(lambda: Session(services, door), name, backlog=BACKLOG)
         await asyncio.to_thread(path.chmod, mode)
         self._doors[str(path)] = (door, server)
 

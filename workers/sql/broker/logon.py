@@ -77,7 +77,8 @@ async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.Stre
     if address.socket_path:
         return await asyncio.open_unix_connection(address.socket_path)
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    context = address.tls()
+    # In a thread: it may read certificates.
+    context = await asyncio.to_thread(address.tls) if address.wants_tls else None
     if context is None:
         return reader, writer
     writer.write(PAIR.pack(8, SSL_CODE))
