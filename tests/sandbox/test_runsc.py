@@ -266,6 +266,7 @@ async def test_hung_runsc_is_killed_and_reported(tmp_path: Path) -> None:
     await runsc.close()
 
 
+@pytest.mark.timeout(300)
 async def test_two_hundred_sandboxes_leave_nothing_behind(
     sandboxes: Sandboxes, base_image: Image, limits: Limits
 ) -> None:

@@ -141,11 +141,14 @@ class Cgroups:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def wait_empty(self, sandbox_id: str) -> None:
-        """Until the last host process of the sandbox is gone; blocks up to EMPTY_TIMEOUT_S."""
+    def wait_empty(self, sandbox_id: str) -> bool:
+        """Until the last host process of the sandbox is gone; whether it is. Blocks up to EMPTY_TIMEOUT_S."""
         deadline = time.monotonic() + EMPTY_TIMEOUT_S
-        while self.pids(sandbox_id) and time.monotonic() < deadline:
+        while self.pids(sandbox_id):
+            if time.monotonic() > deadline:
+                return False
             time.sleep(POLL_S)
+        return True
 
     def clear(self, sandbox_id: str) -> bool:
         """Kill what is in the group and remove it; whether nothing is left. Blocks up to EMPTY_TIMEOUT_S."""

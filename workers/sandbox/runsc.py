@@ -216,7 +216,8 @@ class Runsc:
         return sentry.end.result() if sentry is not None and sentry.end.done() else None
 
     def purge(self, sandbox_id: str) -> None:
-        """Remove what runsc keeps of a sandbox that is gone: only for one that `delete` could not forget."""
+        """Forget a sandbox that is gone: remove what runsc keeps of it. Nothing of it may run any more."""
+        self._sentries.pop(sandbox_id, None)
         for pattern in (f"{sandbox_id}_sandbox:*", f"runsc-{sandbox_id}.sock"):
             for file in self._spec.folder.glob(pattern):
                 file.unlink(missing_ok=True)

@@ -267,9 +267,12 @@ class Sandboxes:
         usage = await asyncio.to_thread(self._kill, sandbox_id)
         with contextlib.suppress(TimeoutError, UnknownSandbox):
             await self.runsc.wait(sandbox_id, GONE_TIMEOUT_S)
-        await asyncio.to_thread(self.cgroups.wait_empty, sandbox_id)  # the gofer ends a moment after the sentry
+        empty = await asyncio.to_thread(self.cgroups.wait_empty, sandbox_id)  # the gofer ends a moment after the sentry
         try:
-            await self.runsc.delete(sandbox_id)
+            # One that came up and of which no process is left: its files are all that `runsc delete`, a process of
+            # 40 ms, would still find. One that never came up may still be coming up: only runsc knows.
+            if not (empty and self.runsc.exit_code(sandbox_id) is not None):
+                await self.runsc.delete(sandbox_id)
         except (UnknownSandbox, ReaperLost):
             pass  # runsc never made it or cannot be asked: what is left of it goes below
         except (RunscFailed, RunscHung):

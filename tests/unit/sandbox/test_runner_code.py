@@ -133,6 +133,32 @@ async def test_a_data_frame_comes_as_html_and_arrow(session: Session) -> None:
     assert b"<table" in value["text/html"]
 
 
+async def test_a_table_over_the_limit_is_left_out_and_counted(session: Session) -> None:
+    code = "import pandas\npandas.DataFrame({'a': range(%d)})"
+    small, large = [await session.run_code(code % rows) for rows in (1_000, 1_000_000)]
+    arrow = "application/vnd.apache.arrow.stream"
+    assert (arrow in (small.value or {}), small.omitted) == (True, 0)
+    assert (arrow in (large.value or {}), large.omitted) == (False, 1)
+    assert b"<table" in (large.value or {})["text/html"]
+
+
+async def test_threads_that_go_on_after_their_code_harm_nothing(session: Session) -> None:
+    code = """
+import threading, time
+def go_on():
+    for number in range(200):
+        print("late", number, flush=True)
+        time.sleep(0.002)
+thread = threading.Thread(target=go_on)
+thread.start()
+'started'
+"""
+    first = await session.run_code(code)
+    assert (first.ending, first.text) == (Ending.Succeeded, "'started'")
+    second = await session.run_code("thread.join()\nprint('done')\nthread.is_alive()")
+    assert (second.text, second.stdout.endswith(b"done\n")) == ("False", True)
+
+
 async def test_odd_types_and_names_from_the_code_never_end_the_session(session: Session) -> None:
     types = "{'no type': 'x', 'a/b\\n': 'x', 3: 'y', 'x/ok': '\\udcff'}"
     code = f"class V:\n def _repr_mimebundle_(self, **_): return {types}\nV()"

@@ -30,8 +30,13 @@ TEXT_CHARACTERS = 256 * 1024
 MOST_FIGURES = 32
 
 
-def bundle_of(value: Any, limit_bytes: int) -> Bundle:
-    """At least `text/plain`. A method that fails leaves its type out, as in Jupyter; an Arrow table over the limit too.
+class TooLarge(Exception):
+    """A table that no result may hold."""
+
+
+def bundle_of(value: Any, limit_bytes: int) -> tuple[Bundle, int]:
+    """At least `text/plain`, and how many types were left out for their size. A method that fails leaves its type out
+    too, as in Jupyter, but that is not counted.
 
     Raises what `repr` raises.
     """
@@ -40,12 +45,15 @@ def bundle_of(value: Any, limit_bytes: int) -> Bundle:
         text = f"{text[:TEXT_CHARACTERS]}… ({len(text)} characters)"
     found: Bundle = {"text/plain": _encode(text)}
     if isinstance(value, type):
-        return found  # its methods want an instance
+        return found, 0  # its methods want an instance
     found.update(_from_methods(value))
-    table = _arrow(value, limit_bytes)
+    try:
+        table = _arrow(value, limit_bytes)
+    except TooLarge:
+        return found, 1
     if table is not None:
         found[ARROW] = table
-    return found
+    return found, 0
 
 
 def figures() -> Iterator[Bundle]:
@@ -111,7 +119,7 @@ def _content(kind: str, data: Any) -> bytes | None:
 
 
 def _arrow(value: Any, limit_bytes: int) -> bytes | None:
-    """Tables of pandas, polars, pyarrow and whoever else offers Arrow's stream interface."""
+    """Tables of pandas, polars, pyarrow and whoever else offers Arrow's stream interface. Raises TooLarge."""
     if not hasattr(type(value), "__arrow_c_stream__") or importlib.util.find_spec("pyarrow") is None:
         return None
     try:
@@ -119,13 +127,18 @@ def _arrow(value: Any, limit_bytes: int) -> bytes | None:
 
         pandas = sys.modules.get("pandas")
         is_frame = pandas is not None and isinstance(value, pandas.DataFrame)
+        # Asked first: a frame of pandas is copied to become a table.
+        if is_frame and int(value.memory_usage(deep=False).sum()) > 4 * limit_bytes:
+            raise TooLarge
         table = pyarrow.Table.from_pandas(value) if is_frame else pyarrow.table(value)
         if table.nbytes > limit_bytes:
-            return None
+            raise TooLarge
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         return bytes(sink.getvalue())
+    except TooLarge:
+        raise
     except Exception:  # noqa: BLE001 - columns of mixed types, for example: then there is no such table
         return None
 

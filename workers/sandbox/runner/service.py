@@ -151,7 +151,7 @@ class Service:
             with self._interrupts.armed(self._request):
                 value = self._cells.run(header["context"], header["name"], payload.decode())
                 if value is not NOTHING:
-                    self._send_item(bundle_of(value, self._left_bytes), value=True)
+                    self._show(value, value=True)
                 for figure in figures():
                     self._send_item(figure)
         except SystemExit as error:
@@ -172,7 +172,12 @@ class Service:
     def _display(self, value: Any) -> None:
         """`display(value)` of the user's code: one more item of its results."""
         if self._request and threading.current_thread() is threading.main_thread():
-            self._send_item(bundle_of(value, self._left_bytes))
+            self._show(value)
+
+    def _show(self, shown: Any, *, value: bool = False) -> None:
+        bundle, left_out = bundle_of(shown, self._left_bytes)
+        self._omitted += left_out
+        self._send_item(bundle, value)
 
     def _send_item(self, bundle: Bundle, value: bool = False) -> None:
         """Each type whole or not at all: what would go over the limit is counted and left out."""
