@@ -161,7 +161,8 @@ class AmqpDoor:
             await self._consume(lane, queue)
 
     async def _consume(self, lane: Lane, queue: str) -> None:
-        await declare(lane, parked(queue, self._limits))
+        if (own := parked(queue, self._limits)).queues:
+            await declare(lane, own)
         consumer = self._consumers.get(queue)
         if consumer is None or consumer.lane is not lane:
             consumer = self._consumers[queue] = QueueConsumer(lane, queue, self._on_message)
