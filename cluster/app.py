@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from cluster.control import ControlRoom
 from cluster.engine_catalogs import read_catalog
 from cluster.errors import SettingsInvalid
 from cluster.fairness import Share
+from cluster.gauges import Gauges
 from cluster.hosting import engine_rules, host_spec, most_at_once, sandbox_rules
+from cluster.observing import Observer
 from cluster.placement import PIPELINE
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
@@ -130,8 +133,15 @@ class Conductor:
     """One scheduler and all it stands on."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, door: Door, bench: Bench, volumes: Mapping[str, Volume]
+        self,
+        settings: Settings,
+        parts: Parts,
+        door: Door,
+        bench: Bench,
+        volumes: Mapping[str, Volume],
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observer()
         self._settings = settings
         self._parts = parts
         self._door = door
@@ -147,10 +157,18 @@ class Conductor:
             {name: engine.engine for name, engine in engines.items()},
             lambda name: read_catalog(bench, engines[name], parts.rules),
         )
-        self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes)
+        self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes, self._observer)
         bench.watch(self.scheduler.cluster_changed)
         self.control = ControlRoom(self.scheduler, door, volumes)
         self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
+        self._gauges = Gauges(
+            self._observer.recorder,
+            door,
+            bench,
+            self.scheduler.in_line,
+            self.scheduler.under_way,
+            settings.telemetry.interval_s,
+        )
 
     async def start(self) -> None:
         """Nothing is taken before it can run. Raises QueueError when the broker is away, with nothing left running: two
@@ -170,17 +188,20 @@ class Conductor:
             await self._door.close()
             raise
         self._sweeping.start()
+        self._gauges.start()
         log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch(self._slots()))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, finish or hand back what runs, then give everything up, in the reverse order of `start`."""
         await self._door.stop_consuming()
         await self._sweeping.stop()
+        await self._gauges.stop()
         handed_back = await self.scheduler.drain(timeout_s)
         await self.control.drain(1.0)
         await self._bench.close(1.0)
         await self._door.close()
         await self._judge.close()
+        await asyncio.to_thread(self._observer.tracing.close)
         log.info("drained", handed_back=handed_back)
 
     async def _take_from(self, queues: Sequence[str], slots: int, *, shared: bool) -> None:

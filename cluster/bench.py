@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cluster.placement import Node
+from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
@@ -42,6 +43,9 @@ class Bench(Protocol):
 
     async def catalog(self, database: str) -> Catalog:
         """What the database holds now. Raises WorkerError or WorkerLost."""
+
+    async def survey(self) -> Survey:
+        """What every worker says of itself now. One that does not answer is left out."""
 
     async def close(self, drain_timeout_s: float) -> None:
         """Let running statements finish for this long, then cancel them and give up every connection."""

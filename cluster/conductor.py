@@ -25,7 +25,10 @@ from cluster.dispatch import NAMESPACE, POOL_PREFIX, RayBench
 from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.dispatch_kept import ADDRESS_FILE
 from cluster.errors import NotRunning, SettingsInvalid
-from cluster.settings import RaySettings, Settings, load
+from cluster.metrics import NoRecorder
+from cluster.metrics_ray import RayRecorder
+from cluster.observing import Observer
+from cluster.settings import RaySettings, Settings, Telemetry, load
 from cluster.telemetry import configure_logs
 from queues.amqp import AmqpDoor
 from queues.errors import QueueError
@@ -79,7 +82,7 @@ class ConductorActor:
         volumes = await asyncio.to_thread(open_volumes, parts.volumes)  # it looks at folders, maybe on a file server
         door = AmqpDoor(self._settings.broker.url.get_secret_value())
         bench = RayBench(parts.pools, parts.volumes, parts.host, grace_s=self._settings.scheduler.attempt_grace_s)
-        conductor = Conductor(self._settings, parts, door, bench, volumes)
+        conductor = Conductor(self._settings, parts, door, bench, volumes, observer_of(self._settings.telemetry))
         try:
             await conductor.start()
         except BaseException:
@@ -101,18 +104,32 @@ class ConductorActor:
         self._state = "drained"
 
 
-def start_ray(settings: RaySettings, folder: Path) -> bool:
-    """Join the Ray cluster at `address`, or start one here. Returns whether it is ours to stop."""
+def observer_of(settings: Telemetry) -> Observer:
+    """Raises SettingsInvalid where traces are asked for and the library for them is missing."""
+    recorder = RayRecorder() if settings.metrics else NoRecorder()
+    if not settings.otlp_endpoint:
+        return Observer(recorder)
+    try:
+        from cluster.tracing_otel import otlp_tracing  # noqa: PLC0415 - an extra, and 200 ms, for whoever wants traces
+    except ImportError as error:
+        raise SettingsInvalid("telemetry.otlp_endpoint: install sandpool-cluster[tracing] first") from error
+    headers = {name: value.get_secret_value() for name, value in settings.otlp_headers.items()}
+    return Observer(recorder, otlp_tracing(settings.otlp_endpoint, headers=headers, sample=settings.trace_sample))
+
+
+def start_ray(settings: RaySettings, folder: Path) -> tuple[bool, str]:
+    """Join the Ray cluster at `address`, or start one here. Returns whether it is ours to stop, and the address of its
+    dashboard, where it has one."""
     # It warns at every start that its authentication is on, which is what we want.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if ray.is_initialized():
-        return False
+        return False, ""
     if settings.address != "local":
-        ray.init(address=settings.address, namespace=NAMESPACE, log_to_driver=False)
-        return False
+        joined = ray.init(address=settings.address, namespace=NAMESPACE, log_to_driver=False)
+        return False, str(joined.dashboard_url or "")
     temp = Path(settings.folder) if settings.folder else folder / "ray"
     options: dict[str, Any] = {"num_cpus": settings.cpus} if settings.cpus else {}
-    ray.init(
+    started = ray.init(
         address="local",
         namespace=NAMESPACE,
         include_dashboard=settings.dashboard,
@@ -126,7 +143,7 @@ def start_ray(settings: RaySettings, folder: Path) -> bool:
     )
     # For `dispatch_kept.join`; for a cluster of `ray start` Ray writes this file itself.
     (temp / ADDRESS_FILE).write_text(ray.get_runtime_context().gcs_address)
-    return True
+    return True, str(started.dashboard_url or "")
 
 
 def start_conductor(config: Path) -> Any:
@@ -164,9 +181,11 @@ def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_sta
             signal.signal(number, ask_to_stop)
 
     listen()
-    ours = start_ray(settings.ray, Path(settings.folder))
+    ours, dashboard = start_ray(settings.ray, Path(settings.folder))
     listen()  # again: Ray has put a handler of its own in place, which ends everything at once and drains nothing
     try:
+        if dashboard:
+            on_state(f"Ray dashboard at http://{dashboard}")
         actor = start_conductor(config)
         _wait_until_up(actor, stop, on_state)
         if not stop.is_set():

@@ -17,11 +17,14 @@ from cluster.dispatch_hosts import Hosts
 from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
 from cluster.placement import PIPELINE, Node, PoolView
+from cluster.survey import Survey
 from workers.actors import PoolActor
 from workers.attempt import Attempt, Statement, encode_statement
+from workers.errors import WorkerError
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
+from workers.sql.pool import PoolStatus
 from workers.sql.spec import PoolSpec, with_doors
 from workers.volumes.spec import VolumeSpec
 
@@ -118,9 +121,25 @@ class RayBench:
             return msgspec.msgpack.decode(await link.ask("catalog"), type=Catalog)
         raise WorkerLost(f"no node has a pool for database {database!r}")
 
+    async def survey(self) -> Survey:
+        asked = {
+            (node, name): link for node, links in self._links.items() for name, link in links.items() if link.answers
+        }
+        answers = await asyncio.gather(*(_status_of(link) for link in asked.values()))
+        pools = {key: status for key, status in zip(asked, answers, strict=True) if status is not None}
+        return Survey(pools, self._hosts.statuses())
+
     async def close(self, drain_timeout_s: float) -> None:
         links = [link for pools in self._links.values() for link in pools.values()]
         await asyncio.gather(self._hosts.close(drain_timeout_s), *(link.close(drain_timeout_s) for link in links))
+
+
+async def _status_of(link: WorkerLink[Statement]) -> PoolStatus | None:
+    """None: it does not answer, or cannot open."""
+    try:
+        return msgspec.msgpack.decode(await link.ask("status"), type=PoolStatus)
+    except (WorkerError, WorkerLost):
+        return None
 
 
 def _share(spec: PoolSpec, nodes: int) -> PoolSpec:

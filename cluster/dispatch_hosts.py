@@ -48,6 +48,11 @@ class HostLink:
         """Why this node runs no sandboxes."""
         self._polling: asyncio.Task[None] | None = None
 
+    @property
+    def status(self) -> HostStatus | None:
+        """What it said last, while it answers."""
+        return self._status if self._link.answers else None
+
     async def open(self) -> None:
         """Wait until the host is open, or says why it cannot be."""
         await self._poll_once()
@@ -145,6 +150,10 @@ class Hosts:
     def view(self, node: str) -> HostView | None:
         link = self._links.get(node)
         return link.view() if link else None
+
+    def statuses(self) -> dict[str, HostStatus]:
+        """What each host that answers said last."""
+        return {node: status for node, link in self._links.items() if (status := link.status) is not None}
 
     async def run(self, node: str, task: SandboxTask) -> Attempt:
         """Raises WorkerLost."""

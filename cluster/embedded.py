@@ -14,6 +14,7 @@ import structlog
 
 from cluster.host_views import Claims, view_of
 from cluster.placement import Node, PoolView
+from cluster.survey import Survey
 from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
 from workers.images.store import ImageStore
@@ -96,6 +97,10 @@ class EmbeddedBench:
 
     async def catalog(self, database: str) -> Catalog:
         return await (await self._open(database)).catalog()
+
+    async def survey(self) -> Survey:
+        pools = {(NODE, name): pool.status() for name, pool in self._pools.items()}
+        return Survey(pools, {} if self._host is None else {NODE: self._host.view()})
 
     async def close(self, drain_timeout_s: float) -> None:
         await asyncio.gather(*(pool.drain(drain_timeout_s) for pool in self._pools.values()))

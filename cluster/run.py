@@ -13,6 +13,7 @@ from cluster.admission import Admitted, DatabaseLimits, TenantRules
 from cluster.placement import Need, Placed
 from cluster.sandbox_admission import SandboxRules
 from cluster.tasks import EngineRules, attempt_id
+from cluster.tracing import NO_SPAN, Span
 from queues.door import Delivery
 from sandpool import wire
 from sandpool.errors import InvalidEnvelope
@@ -76,6 +77,8 @@ class Run:
     waiting: bool = False
     """In line for a slot: the one moment at which its task may be cancelled for its own sake."""
     cancel_asked: bool = False
+    span: Span = NO_SPAN
+    """Of the trace that the caller began, or of one of its own."""
 
     @property
     def sql(self) -> SqlJob:

@@ -25,6 +25,7 @@ from cluster.errors import WorkerLost
 from cluster.extracting import Extracting
 from cluster.fairness import Rooms
 from cluster.groups import Groups
+from cluster.observing import Observer
 from cluster.placement import Need, Never, Placed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
@@ -37,6 +38,7 @@ from sandpool.job import SqlJob
 from sandpool.outcome import Ending, Outcome
 from workers.attempt import Attempt, Statement
 from workers.errors import VolumeError, WorkerError
+from workers.sandbox.task import SandboxTask
 from workers.volumes.record import acreate_record, aread_record
 from workers.volumes.store import Volume
 
@@ -52,9 +54,16 @@ class Scheduler:
     """Conducts jobs. `take` is the door's callback; `drain` ends it."""
 
     def __init__(
-        self, rules: Rules, door: Door, bench: Bench, catalogs: Catalogs, volumes: Mapping[str, Volume]
+        self,
+        rules: Rules,
+        door: Door,
+        bench: Bench,
+        catalogs: Catalogs,
+        volumes: Mapping[str, Volume],
+        observer: Observer | None = None,
     ) -> None:
         self.rules = rules
+        self.observer = observer or Observer()
         self._door = door
         self._bench = bench
         self._catalogs = catalogs
@@ -100,11 +109,12 @@ class Scheduler:
             log.warning("dead letter", job=delivery.message_id, tenant=delivery.tenant, reason=error.reason)
             if answer := outcomes.unacceptable(delivery, error.reason, _now()):
                 await self._door.reply(delivery, wire.encode_outcome(answer))
-            return await self._door.dead_letter(delivery, error.reason)
+            return await self._dead_letter(delivery, error.reason)
         rooms = self._rooms.get(delivery.queue)
         if rooms is None or delivery.parked:
             return await self._live(run)
         if not rooms.enter(run.tenant):
+            self.observer.parked(run.tenant)
             return await self._door.park(delivery)
         try:
             await self._live(run)
@@ -118,16 +128,21 @@ class Scheduler:
             return await self._follow(twin, run)
         self._running[key] = run
         run.task = asyncio.current_task()
+        self.observer.taken(run)
         try:
-            outcome = await self._find_record(run) or await self._end(run)
+            with self.observer.stage(run, "find"):
+                outcome = await self._find_record(run)
+            outcome = outcome or await self._end(run)
             if outcome is not None:
-                await self._settle(run, outcome)
+                with self.observer.stage(run, "settle"):
+                    await self._settle(run, outcome)
         except VolumeError as error:
             if error.retry:
                 raise
             await self._cannot_end(run, error)
         finally:
             del self._running[key]
+            self.observer.left(run)
             if not run.ended.done():
                 run.ended.set_result(None)
 
@@ -136,12 +151,17 @@ class Scheduler:
         conclusion = await self._decide(run)
         if isinstance(conclusion, Outcome):
             try:
-                return await acreate_record(self._volumes[run.home.name], conclusion)
+                with self.observer.stage(run, "record"):
+                    recorded = await acreate_record(self._volumes[run.home.name], conclusion)
+                if recorded is conclusion:
+                    self.observer.ended(run, recorded)
+                return recorded
             except VolumeError as error:
                 if not error.retry:
                     raise
                 # No record, no ending: the broker keeps the job until the volume takes records again.
                 conclusion = retry.Again(REPEAT_DELAY_S, f"placement.{error.code}")
+        self.observer.retried(run, conclusion.code)
         log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=conclusion.code)
         await self._door.retry(run.delivery, conclusion.delay_s, conclusion.code)
         return None
@@ -176,7 +196,8 @@ class Scheduler:
         """The policy's word on a statement, then stage after stage; the first that does not succeed is the end."""
         try:
             if isinstance(run.job, SqlJob):
-                run.verdict = await self._catalogs.judge(run.job, run.tenant)
+                with self.observer.stage(run, "admit"):
+                    run.verdict = await self._catalogs.judge(run.job, run.tenant)
                 if not run.verdict.allowed:
                     return outcomes.refused(run, denied(run.verdict))
             attempt: Attempt | None = None
@@ -193,7 +214,8 @@ class Scheduler:
             return outcomes.failed(run, error)
 
     async def _run_stage(self, run: Run, stage: Stage, before: Attempt | None) -> Attempt | retry.Again:
-        placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run, stage.need)
+        with self.observer.stage(run, "place"):
+            placed = outcomes.stopped(run) if run.cancel_asked else await self._place(run, stage.need)
         if not isinstance(placed, Placed):
             return placed
         try:
@@ -201,15 +223,20 @@ class Scheduler:
             limits = self._admit(run)
             if isinstance(limits, Refused):
                 return outcomes.refused(run, limits)
-            work = stage.work(limits, before)
-            if isinstance(work, Statement):
-                if run.sql.extraction is not None:
-                    return await self._extracting.run(run, placed.node, work)
-                return await self._bench.run(placed.node, stage.need.database, work)
-            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus))
+            with self.observer.stage(run, "run"):
+                attempt = await self._work(run, stage, placed, stage.work(limits, before))
+            self.observer.attempted(run, attempt)
+            return attempt
         finally:
             run.placed = None
             self._slots.freed(stage.need, run.tenant)
+
+    async def _work(self, run: Run, stage: Stage, placed: Placed, work: Statement | SandboxTask) -> Attempt:
+        if not isinstance(work, Statement):
+            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus))
+        if run.sql.extraction is not None:
+            return await self._extracting.run(run, placed.node, work)
+        return await self._bench.run(placed.node, stage.need.database, work)
 
     async def _place(self, run: Run, need: Need) -> Placed | Attempt | retry.Again:
         """The node with the slot that is this run's now; or how it ended, or goes back, without one."""
@@ -261,7 +288,7 @@ class Scheduler:
             await self.announce(run.delivery, outcome)
             await self._groups.ended(run, outcome)
         if outcome.error is not None and outcome.error.code == outcomes.POISON:
-            await self._door.dead_letter(run.delivery, outcomes.POISON)
+            await self._dead_letter(run.delivery, outcomes.POISON)
         else:
             await self._door.ack(run.delivery)
 
@@ -277,6 +304,14 @@ class Scheduler:
             await self._door.retry(run.delivery, retry.FIRST_DELAY_S, "placement.duplicate")
         else:
             await self._settle(run, outcome)
+
+    def in_line(self) -> Mapping[str, int]:
+        """How many jobs wait in each line for a slot."""
+        return self._slots.waiting()
+
+    def under_way(self) -> int:
+        """How many messages are held here."""
+        return len(self._tasks)
 
     # ---- from the control room ----
 
@@ -332,14 +367,18 @@ class Scheduler:
             raise
         except Exception:
             log.exception("this job's ending cannot be recorded", job=delivery.message_id, tenant=delivery.tenant)
-        await self._door.dead_letter(delivery, outcomes.SCHEDULER_ERROR)
+        await self._dead_letter(delivery, outcomes.SCHEDULER_ERROR)
 
     async def _cannot_end(self, run: Run, error: VolumeError) -> None:
         """Neither the volume nor another attempt will ever let this job end: tell the caller, keep the message."""
         log.error("no ending can be recorded", job=run.job.id, tenant=run.tenant, code=error.code, error=error.message)
         answer = outcomes.unrecorded(run, error, _now())
         await self._door.reply(run.delivery, wire.encode_outcome(answer))
-        await self._door.dead_letter(run.delivery, error.code)
+        await self._dead_letter(run.delivery, error.code)
+
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
+        self.observer.died(reason)
+        await self._door.dead_letter(delivery, reason)
 
 
 def _now() -> datetime:

@@ -109,6 +109,16 @@ class TenantSettings(_Section):
     rate_per_s: float | None = Field(default=None, gt=0, le=1_000_000)
 
 
+class Telemetry(_Section):
+    """What is told to whoever watches."""
+
+    metrics: bool = True
+    interval_s: float = Field(default=10, ge=1, le=600)
+    otlp_endpoint: str = ""
+    otlp_headers: dict[str, SecretStr] = {}
+    trace_sample: float = Field(default=1, ge=0, le=1)
+
+
 class ClientSettings(_Section):
     """What the command line uses when it is not told otherwise."""
 
@@ -123,6 +133,7 @@ class Settings(_Section):
     client: ClientSettings = ClientSettings()
     scheduler: SchedulerRules = SchedulerRules()
     ray: RaySettings = RaySettings()
+    telemetry: Telemetry = Telemetry()
     sandboxes: SandboxSettings = SandboxSettings()
     volumes: dict[Name, VolumeSettings]
     databases: dict[Name, DatabaseSettings]

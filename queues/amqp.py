@@ -141,6 +141,27 @@ class AmqpDoor:
             _log.warning("event %s refused: %s", routing_key, error)
         await self.reply(delivery, body)
 
+    async def depths(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        queues = [*self._topology.queues, *(q for name in self._wanted for q in parked(name, self._limits).queues)]
+        lane = await self._lane()
+        for queue in queues:
+            try:
+                # Declared as it is, not passively: a queue that is missing would else end the channel.
+                answer = await lane.outgoing.queue_declare(
+                    queue.name, durable=True, arguments=dict(queue.arguments), timeout=RPC_TIMEOUT_S
+                )
+            except VENDOR_ERRORS as error:
+                raise queue_error(fault_of(error)) from error
+            found[queue.name] = answer.message_count or 0 if answer else 0
+        return found
+
+    async def _lane(self) -> Lane:
+        try:
+            return await self._require_link().lane(PUBLISH_TIMEOUT_S)
+        except Fault as fault:
+            raise queue_error(fault) from fault
+
     async def close(self) -> None:
         self._closed = True
         self._wanted.clear()

@@ -82,5 +82,8 @@ class Door(Protocol):
         listener on `sandpool.events` it does not wait for the broker; the record in the volume is what lasts.
         """
 
+    async def depths(self) -> dict[str, int]:
+        """How many messages wait in each queue of the topology, and in each parked one that is consumed here."""
+
     async def close(self) -> None:
         """Hand back what is unsettled and disconnect."""

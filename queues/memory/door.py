@@ -101,6 +101,11 @@ class MemoryDoor:
             _log.warning("event %s refused: %s", routing_key, error)
         await self.reply(delivery, body)
 
+    async def depths(self) -> dict[str, int]:
+        names = [queue.name for queue in self._broker.topology.queues]
+        names += [queue.name for name in self._wanted for queue in parked(name).queues]
+        return {name: self._broker.waiting(name) for name in names}
+
     async def close(self) -> None:
         self._closed = True
         self._wanted.clear()

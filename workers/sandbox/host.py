@@ -109,6 +109,7 @@ class Host:
             warm=self._stock.spares(),
             images=self._refs,
             paused=self.kept.on_disk,
+            handed_out=dict(self._stock.handed_out),
             open=self._is_open,
             gpus=self._gpus.status(),
             no_gpus=self._gpus.reason(),

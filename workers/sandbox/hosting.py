@@ -58,6 +58,8 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     """What can be started here: `name` and `name@digest`."""
     paused: int = 0
+    handed_out: dict[str, int] = {}
+    """Sandboxes handed out since the host was opened: `warm`, `made`."""
     open: bool = True
     gpus: tuple[GpuStatus, ...] = ()
     """Every GPU of the node, ill ones too."""

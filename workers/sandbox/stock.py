@@ -60,6 +60,8 @@ class Stock:
         self._turns = asyncio.Semaphore(self.cores + 1)
         self._snapshots = WarmSnapshots(sandboxes, starter, self.cores, lambda _kind: self._allot())
         self._lines: dict[Kind, _Line] = {}
+        self.handed_out = {"warm": 0, "made": 0}
+        """Sandboxes since the start: that were there already, and that were made for whoever asked."""
 
     async def open(self) -> None:
         await self._snapshots.open(self._spec.most_kinds)
@@ -86,7 +88,9 @@ class Stock:
         line.takers += 1
         line.demand = after_take(line.demand, time.monotonic(), spare=line.pool.spare, spec=self._spec)
         try:
-            live = await self._well_spare(line) or await line.pool.take()
+            spare = await self._well_spare(line)
+            live = spare or await line.pool.take()
+            self.handed_out["made" if spare is None else "warm"] += 1
             try:
                 await self._starter.hand_out(live, limits)
             except BaseException:

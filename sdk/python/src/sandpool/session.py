@@ -16,6 +16,7 @@ from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.pending import Pending, Waiter
 from sandpool.pipeline import Pipeline
+from sandpool.tracing import current_traceparent
 from sandpool.transport import SUBMITTED_HEADER, Outgoing, Transport
 from sandpool.wire import (
     CONTROL_EXCHANGE,
@@ -67,7 +68,7 @@ class Session:
     def prepare(self, job: Job, traceparent: str) -> tuple[Waiter, Outgoing]:
         """The message of a job and its waiter. Raises InvalidEnvelope, JobIdConflict."""
         headers: dict[str, str | int] = {SUBMITTED_HEADER: time.time_ns() // 1_000_000}
-        if traceparent:
+        if traceparent := traceparent or current_traceparent():
             headers["traceparent"] = traceparent
         message = Outgoing(JOBS_EXCHANGE, job_routing_key(job), encode_job(job), job.id, job.id, headers)
         return self.pending.add(job), message

@@ -1,0 +1,103 @@
+"""What happens to jobs, told to the metrics and the traces: one call for each thing that happens.
+
+Used by the scheduler and the control room, which know neither metric nor span. Adds some 10 us to a job.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from cluster import metrics
+from cluster.metrics import NoRecorder, Recorder
+from cluster.run import Run
+from cluster.tracing import NoTracing, Tracing
+from sandpool.job import kind_of
+from sandpool.outcome import Ending, Outcome
+from workers.attempt import Attempt
+
+
+class StageWatch:
+    """Times one stage of one job: `with`."""
+
+    __slots__ = ("_observer", "_run", "_span", "_stage", "_started_s")
+
+    def __init__(self, observer: Observer, run: Run, stage: str) -> None:
+        self._observer = observer
+        self._run = run
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._started_s = time.perf_counter()
+        self._span = self._observer.tracing.stage(self._run.span, self._stage)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        took_s = time.perf_counter() - self._started_s
+        self._observer.recorder.observe(metrics.STAGE, took_s, self._stage, kind_of(self._run.job))
+        self._span.end(kind.__name__ if kind else "")
+
+
+class Observer:
+    """Where the scheduler says what happens."""
+
+    def __init__(self, recorder: Recorder | None = None, tracing: Tracing | None = None) -> None:
+        self.recorder: Recorder = recorder or NoRecorder()
+        self.tracing: Tracing = tracing or NoTracing()
+
+    def taken(self, run: Run) -> None:
+        """A message became a job here."""
+        kind, delivery = kind_of(run.job), run.delivery
+        if delivery.submitted_at_s:
+            self.recorder.observe(metrics.STAGE, max(0.0, time.time() - delivery.submitted_at_s), "queue", kind)
+        run.span = self.tracing.job(
+            delivery.headers,
+            {
+                "sandpool.job": run.job.id,
+                "sandpool.tenant": run.tenant,
+                "sandpool.kind": kind,
+                "sandpool.attempt": run.number,
+                "messaging.system": "rabbitmq",
+                "messaging.destination.name": delivery.queue,
+            },
+        )
+
+    def left(self, run: Run) -> None:
+        """The scheduler is done with it, be it ended or gone back."""
+        run.span.end()
+
+    def stage(self, run: Run, name: str) -> StageWatch:
+        """`with`: one stage of this job."""
+        return StageWatch(self, run, name)
+
+    def attempted(self, run: Run, attempt: Attempt) -> None:
+        """A worker has answered."""
+        self.recorder.add(metrics.ATTEMPTS, 1, kind_of(run.job), str(attempt.ending))
+        if attempt.usage.hand_out_s:
+            image = attempt.usage.image.partition("@")[0]
+            self.recorder.observe(metrics.HAND_OUT, attempt.usage.hand_out_s, image)
+
+    def ended(self, run: Run, outcome: Outcome) -> None:
+        """This job's ending was recorded here."""
+        self.recorder.add(metrics.JOBS, 1, run.tenant, kind_of(run.job), str(outcome.ending))
+        if outcome.ending is Ending.Denied and outcome.error is not None:
+            self.recorder.add(metrics.DENIALS, 1, outcome.error.code)
+        if outcome.usage.rows:
+            self.recorder.add(metrics.ROWS, outcome.usage.rows, run.tenant)
+        if outcome.usage.size_bytes:
+            self.recorder.add(metrics.BYTES, outcome.usage.size_bytes, run.tenant)
+        run.span.note("sandpool.ending", str(outcome.ending))
+
+    def retried(self, run: Run, code: str) -> None:
+        """It goes back to the broker."""
+        self.recorder.add(metrics.RETRIES, 1, code)
+        run.span.note("sandpool.retry", code)
+
+    def parked(self, tenant: str) -> None:
+        """It waits in its tenant's own queue."""
+        self.recorder.add(metrics.PARKED, 1, tenant)
+
+    def died(self, reason: str) -> None:
+        """A message became a dead letter; of its reason the code counts, not what was wrong with it."""
+        self.recorder.add(metrics.DEAD, 1, reason.partition(":")[0])
