@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.app import Conductor, open_volumes, parts_of
@@ -14,7 +16,7 @@ from cluster.settings import Settings, load
 from queues.memory.broker import MemoryBroker
 from queues.memory.door import MemoryDoor
 from queues.memory.transport import MemoryTransport
-from sandpool import AsyncClient, CommandJob, Limits, PythonJob
+from sandpool import AsyncClient, CommandJob, Limits, PythonJob, SqlJob
 from sandpool.outcome import Ending
 from tests.sandbox.conftest import IMAGES
 from workers.sandbox.image import Image
@@ -30,8 +32,17 @@ url = "file://{folder}/volume"
 folder = "{folder}/h"
 images = "{images}"
 memory_bytes = 4294967296
-[databases]
+[databases.sets]
+engine = "duckdb"
+source = "results:acme/sets/"
+policy = "policy.toml"
 [tenants.acme]
+databases = ["sets"]
+"""
+POLICY = """
+dialect = "duckdb"
+[tables.flights]
+filter = "carrier = 'UA'"
 """
 
 
@@ -39,12 +50,17 @@ memory_bytes = 4294967296
 def settings(short_folder: Path, base_image: Image) -> Settings:
     path = short_folder / "sandpool.toml"
     path.write_text(CONFIG.format(folder=short_folder, images=IMAGES))
+    (short_folder / "policy.toml").write_text(POLICY)
     return load(path)
 
 
 @pytest.fixture
 def volumes(settings: Settings) -> dict[str, Volume]:
-    return open_volumes(parts_of(settings).volumes)
+    opened = open_volumes(parts_of(settings).volumes)
+    flights = pa.BufferOutputStream()
+    pq.write_table(pa.table({"carrier": ["UA", "AA", "UA"], "delay": [10, -5, 20]}), flights)
+    opened["results"].create("acme/sets/flights.parquet", flights.getvalue().to_pybytes())
+    return opened
 
 
 @pytest.fixture
@@ -99,3 +115,21 @@ async def test_what_this_cluster_lacks_is_answered_not_waited_for(client: AsyncC
     assert outcome.error is not None
     assert (outcome.ending, outcome.error.code) == (Ending.Failed, "placement.never")
     assert "nothing" in outcome.error.message
+
+
+async def test_a_statement_on_an_engine_inside_passes_the_policy_and_a_transform(
+    client: AsyncClient, data_image: Image
+) -> None:
+    sql = "select carrier, sum(delay) as delay from flights where delay > $1 group by carrier"
+    outcome = await (await client.submit(SqlJob(database="sets", sql=sql, params=(-100,)))).outcome(timeout=90)
+    assert outcome.ending is Ending.Succeeded, outcome.error
+    assert outcome.verdict is not None and "carrier" in outcome.verdict.sql
+    table = await asyncio.to_thread(outcome.table)
+    assert table.to_pylist() == [{"carrier": "UA", "delay": 30}], "the policy's filter holds"
+    job = SqlJob(database="sets", sql="select * from flights", transform="result = df.assign(delay=df.delay * 2)")
+    transformed = await (await client.submit(job)).outcome(timeout=90)
+    table = await asyncio.to_thread(transformed.table)
+    assert table.column("delay").to_pylist() == [20, 40]
+    for hostile in ("select * from read_text('/etc/passwd')", "drop table flights", "select * from planes"):
+        denied = await (await client.submit(SqlJob(database="sets", sql=hostile))).outcome(timeout=60)
+        assert denied.ending is Ending.Denied, (hostile, denied)

@@ -16,6 +16,8 @@ from workers.sandbox.task import SandboxTask
 INSIDE = Path(__file__).parent / "inside"
 DATABASES = "SANDPOOL_DATABASES"
 """The variable that names the databases of a task, when it has any."""
+# Read when the process starts: an event loop waits for no disk.
+SOURCES = {name: (INSIDE / f"{name}.py").read_text("utf-8") for name in ("tables", "engines")}
 TABLE_FOLDER = "table"
 """Below /in: the parts of the result that a transform gets."""
 ENGINE_SHARE = 0.6
@@ -87,14 +89,13 @@ def _literal(value: object) -> str:
 @cache
 def _package() -> str:
     """Both modules of `inside`, made where nothing was installed."""
-    sources = {name: (INSIDE / f"{name}.py").read_text("utf-8") for name in ("tables", "engines")}
     return f"""
 import importlib.util as _u, json as _j, sys as _s, types as _t, os as _o
 def _sandpool_load():
     package = _t.ModuleType("sandpool_inside")
     package.__path__ = []
     _s.modules["sandpool_inside"] = package
-    for name, source in _j.loads({_literal(sources)}).items():
+    for name, source in _j.loads({_literal(SOURCES)}).items():
         module = _t.ModuleType("sandpool_inside." + name)
         module.__package__ = "sandpool_inside"
         _s.modules[module.__name__] = module

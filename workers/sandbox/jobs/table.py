@@ -28,12 +28,13 @@ MOST_DESCRIPTION_BYTES = 4 << 20
 Name = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        name: Name
-        arrow_type: Name
+class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    arrow_type: Name
 
-    columns: Annotated[list[Column], msgspec.Meta(max_length=10_000)]
+
+class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    columns: Annotated[list[_Column], msgspec.Meta(max_length=10_000)]
     rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     partial: bool
 

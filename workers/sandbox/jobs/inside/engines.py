@@ -31,15 +31,18 @@ READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sq
 def run_query(ask: dict[str, Any]) -> None:
     """Run it and leave the rows as the result."""
     if ask["engine"] == "duckdb":
-        cursor = _open_duckdb(ask).execute(ask["sql"], ask["params"])
-        reader: Any = cursor.to_arrow_reader(MAX_BATCH_ROWS)
+        database = _open_duckdb(ask)
+        rows = database.sql(ask["sql"], params=ask["params"])
+        if rows is None:
+            raise ValueError("the statement has no rows")
+        reader: Any = rows.to_arrow_reader(MAX_BATCH_ROWS)
         write(reader.schema, reader, ask["max_rows"], ask["max_bytes"])
         return
-    database = _open_sqlite(ask)
-    database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
+    lite = _open_sqlite(ask)
+    lite.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
     numbered = {str(number): value for number, value in enumerate(ask["params"], start=1)}
-    rows = database.execute(ask["sql"], numbered if "$" in ask["sql"] else ask["params"])
-    table = _table_of_rows(rows, ask["max_rows"] + 1)
+    cursor = lite.execute(ask["sql"], numbered if "$" in ask["sql"] else ask["params"])
+    table = _table_of_rows(cursor, ask["max_rows"] + 1)
     write(table.schema, table.to_batches(), ask["max_rows"], ask["max_bytes"])
 
 
