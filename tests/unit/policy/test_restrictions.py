@@ -206,3 +206,15 @@ def test_a_function_in_from_is_read_by_its_columns_and_never_as_another_call() -
     assert rule("SELECT r.total FROM public.report(1) AS r(total)") == ""
     assert rule("SELECT r.leak FROM public.report(1) r") == "expression.attribute"
     assert rule("SELECT r.pg_sleep FROM public.report(1) r") == "expression.attribute"
+
+
+def test_the_name_of_a_type_comes_as_text_so_that_no_number_beside_it_is_printed_as_one() -> None:
+    catalog, policy = corpus.catalog("postgres"), corpus.restricted("postgres")
+    for text in (
+        "SELECT pg_typeof(1) UNION ALL SELECT 16400",
+        "SELECT pg_typeof(1)::text",
+        "SELECT pg_typeof(id) FROM orders",
+    ):
+        printed = judge(text, "postgres", policy, catalog, corpus.TENANT).sql
+        assert printed.replace("pg_catalog.", "").count("::text") == 1
+        assert ")::text" in printed.replace("pg_catalog.", "")

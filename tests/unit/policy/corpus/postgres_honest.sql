@@ -273,3 +273,166 @@ SELECT u.tag, u.ordinality FROM unnest(ARRAY['a', 'b']) WITH ORDINALITY AS u(tag
 SELECT p.id, p.name FROM unnest(ARRAY(SELECT q FROM products q)) AS p ORDER BY p.id
 SELECT w.w, w FROM unnest(ARRAY[3, 1, 2]) AS w ORDER BY w.w
 SELECT unnest.unnest FROM unnest(ARRAY[3, 1, 2]) ORDER BY unnest
+SELECT status, count(*) FROM orders GROUP BY ROLLUP (status) ORDER BY status NULLS FIRST
+SELECT status, extract(month FROM placed), sum(amount) FROM orders GROUP BY CUBE (status, extract(month FROM placed)) ORDER BY 1, 2
+SELECT status, customer_id, sum(amount), grouping(status, customer_id) FROM orders GROUP BY GROUPING SETS ((status), (customer_id), ()) ORDER BY 4, 1, 2
+SELECT category, name, price, rank() OVER (PARTITION BY category ORDER BY price DESC) AS r FROM products ORDER BY category, r, name
+WITH RECURSIVE chain AS (SELECT id, manager_id, name, 1 AS depth, ARRAY[id] AS path FROM employees WHERE manager_id IS NULL UNION ALL SELECT e.id, e.manager_id, e.name, c.depth + 1, c.path || e.id FROM employees e JOIN chain c ON e.manager_id = c.id WHERE NOT e.id = ANY (c.path)) SELECT repeat('  ', depth - 1) || name AS tree, depth FROM chain ORDER BY path
+WITH RECURSIVE t(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM t WHERE n < 10) SELECT sum(n), string_agg(n::text, ',' ORDER BY n DESC) FROM t
+WITH RECURSIVE fib(a, b) AS (SELECT 0::bigint, 1::bigint UNION ALL SELECT b, a + b FROM fib WHERE b < 1000) SELECT a FROM fib ORDER BY a
+SELECT o.id, l.line ->> 'sku' AS sku, (l.line ->> 'qty')::int AS qty FROM orders o CROSS JOIN LATERAL jsonb_array_elements(o.lines) AS l(line) ORDER BY 1, 2 LIMIT 20
+SELECT o.id, x.sku, x.qty FROM orders o, LATERAL jsonb_to_recordset(o.lines) AS x(sku text, qty int) ORDER BY o.id, x.sku LIMIT 20
+SELECT id, jsonb_path_query_array(lines, '$[*].qty ? (@ > 1)') FROM orders ORDER BY id LIMIT 10
+SELECT id FROM orders WHERE lines @? '$[*] ? (@.qty > 2)' ORDER BY id
+SELECT id FROM orders WHERE lines @@ '$[*].qty > 2' ORDER BY id
+SELECT jsonb_path_exists(lines, '$[*] ? (@.qty >= $min)', '{"min": 2}') FROM orders ORDER BY id LIMIT 5
+SELECT jsonb_object_agg(status, n ORDER BY status) FROM (SELECT status, count(*) AS n FROM orders GROUP BY status) s
+SELECT jsonb_build_object('id', id, 'amount', amount, 'tags', jsonb_build_array(status, placed)) FROM orders ORDER BY id LIMIT 3
+SELECT jsonb_set(profile, '{address,city}', '"Paris"', true) FROM customers ORDER BY id LIMIT 3
+SELECT profile #>> '{address,city}', profile -> 'address' ->> 'zip', profile ? 'vip' FROM customers ORDER BY id LIMIT 5
+SELECT key, value FROM customers, jsonb_each_text(profile) ORDER BY customers.id, key LIMIT 10
+SELECT DISTINCT k FROM customers c, jsonb_object_keys(c.profile) AS k ORDER BY k
+SELECT jsonb_pretty(profile) FROM customers ORDER BY id LIMIT 1
+SELECT jsonb_strip_nulls('{"a": null, "b": 1}'), jsonb_typeof('[1]'), jsonb_array_length('[1, 2]')
+SELECT (jsonb_populate_recordset(NULL::record, '[]')) IS NULL
+SELECT DISTINCT ON (customer_id) customer_id, id, placed FROM orders ORDER BY customer_id, placed DESC, id
+SELECT percentile_cont(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY amount), mode() WITHIN GROUP (ORDER BY status) FROM orders
+SELECT status, percentile_disc(0.5) WITHIN GROUP (ORDER BY amount) FILTER (WHERE amount > 10) FROM orders GROUP BY status ORDER BY 1
+SELECT percent_rank(50) WITHIN GROUP (ORDER BY amount), cume_dist(50) WITHIN GROUP (ORDER BY amount), dense_rank(50) WITHIN GROUP (ORDER BY amount) FROM orders
+SELECT d::date AS day, count(o.id) FROM generate_series(timestamp '2024-01-01', timestamp '2024-01-31', interval '1 day') AS d LEFT JOIN orders o ON o.placed = d::date GROUP BY 1 ORDER BY 1
+SELECT width_bucket(amount, 0, 100, 10) AS bucket, count(*), int4range(min(amount)::int, max(amount)::int, '[]') FROM orders GROUP BY 1 ORDER BY 1
+SELECT width_bucket(amount, ARRAY[10, 20, 50]::numeric[]) AS b, count(*) FROM orders GROUP BY b ORDER BY b
+SELECT date_trunc('week', placed)::date AS wk, count(*) FILTER (WHERE status = 'paid') AS paid, round(100.0 * count(*) FILTER (WHERE status = 'paid') / count(*), 1) AS pct FROM orders GROUP BY 1 ORDER BY 1
+SELECT to_char(placed, 'IYYY-IW'), to_char(amount, 'FM999G990D00'), to_char(interval '90 minutes', 'HH24:MI') FROM orders ORDER BY id LIMIT 3
+SELECT age(max(placed)::timestamp, min(placed)::timestamp), max(placed) - min(placed) FROM orders
+SELECT extract(epoch FROM interval '1 day'), extract(isodow FROM placed), date_part('quarter', placed) FROM orders ORDER BY id LIMIT 3
+SELECT make_date(2024, 2, 29), make_timestamp(2024, 1, 2, 3, 4, 5.5), make_timestamptz(2024, 1, 2, 3, 4, 5, 'UTC'), make_time(1, 2, 3)
+SELECT timestamp '2024-01-01' AT TIME ZONE 'Europe/Berlin', timezone('UTC', now()) IS NOT NULL
+SELECT justify_interval(interval '35 days 30 hours'), interval '1 month' - interval '3 days', interval 'P1Y2M3DT4H5M6S'
+SELECT isfinite(date 'infinity'), date '2024-01-31' + interval '1 month', date '2024-03-01' - 1
+SELECT regexp_replace(note, '(\w+)@(\w+)', '\2 at \1', 'g'), regexp_matches(coalesce(note, ''), '[a-z]+', 'g') FROM orders ORDER BY id LIMIT 5
+SELECT regexp_split_to_array('a,b;c', '[,;]'), regexp_split_to_table('x y z', '\s+'), regexp_match('abc123', '([a-z]+)(\d+)')
+SELECT (regexp_match('abc123', '([a-z]+)(\d+)'))[2]::int
+SELECT regexp_count('banana', 'a'), regexp_instr('banana', 'n', 1, 2), regexp_like('Abc', '^a', 'i'), regexp_substr('foo123', '\d+')
+SELECT split_part('a.b.c', '.', 2), split_part('a.b.c', '.', -1), left('abc', 2), right('abc', 2), reverse('abc'), initcap('hello world'), lpad('7', 3, '0'), rpad('x', 3, '-')
+SELECT translate('abc', 'ab', 'xy'), overlay('Txxxxas' placing 'hom' from 2 for 4), position('b' in 'abc'), strpos('abc', 'c'), substring('abcdef' from 2 for 3), substring('foobar' from 'o(.)b'), trim(both 'x' from 'xxabcxx')
+SELECT format('%s is %L and %I, %1$s again', 'a', 'b''c', 'My Col'), concat_ws('-', 'a', NULL, 'b'), concat('a', 1, NULL, true)
+SELECT ascii('A'), chr(65), md5('x'), encode(sha256('x'), 'hex'), encode('abc'::bytea, 'base64'), decode('YWJj', 'base64'), to_hex(255), quote_literal('x')
+SELECT string_to_array('a,b,,c', ',', ''), array_to_string(ARRAY[1, NULL, 3], ',', '*'), unnest(string_to_array('1 2 3', ' '))::int
+SELECT array_agg(DISTINCT status ORDER BY status DESC), array_length(array_agg(id), 1), cardinality(ARRAY[[1, 2], [3, 4]]) FROM orders
+SELECT ARRAY[1, 2, 3] && ARRAY[3], ARRAY[1, 2] <@ ARRAY[1, 2, 3], 2 = ANY (ARRAY[1, 2]), 5 > ALL (ARRAY[1, 2]), ARRAY[1, 2] || 3, (ARRAY[1, 2, 3])[2:3]
+SELECT array_position(ARRAY['a', 'b'], 'b'), array_remove(ARRAY[1, 2, 1], 1), array_replace(ARRAY[1, 2], 1, 9), array_fill(0, ARRAY[2, 2]), trim_array(ARRAY[1, 2, 3], 1)
+SELECT c.id, t.tag, t.n FROM customers c, unnest(c.tags) WITH ORDINALITY AS t(tag, n) ORDER BY c.id, t.n LIMIT 10
+SELECT a, b FROM unnest(ARRAY[1, 2], ARRAY['x', 'y', 'z']) AS u(a, b)
+SELECT * FROM ROWS FROM (generate_series(1, 3), unnest(ARRAY['a', 'b'])) WITH ORDINALITY AS r(n, letter, i)
+SELECT (SELECT array_agg(x * 2) FROM unnest(ARRAY[1, 2, 3]) AS x WHERE x > 1)
+SELECT ARRAY(SELECT id FROM orders ORDER BY id LIMIT 3), ARRAY(SELECT status FROM orders GROUP BY status ORDER BY 1)
+SELECT during * tstzrange('2024-01-01', '2024-06-01'), during && tstzrange(now(), NULL), upper(during) - lower(during), isempty(during) FROM events ORDER BY id LIMIT 3
+SELECT int4range(1, 10) @> 5, numrange(1.5, 2.5) -|- numrange(2.5, 3), daterange('2024-01-01', '2024-02-01', '[]'), lower_inc(int8range(1, 2)), range_merge(int4range(1, 2), int4range(5, 6))
+SELECT int4multirange(int4range(1, 3), int4range(5, 7)) + int4multirange(int4range(3, 5)), range_agg(int4range(id, id + 1)) FROM orders WHERE id < 5
+SELECT unnest(datemultirange(daterange('2024-01-01', '2024-01-03'), daterange('2024-02-01', '2024-02-03')))
+SELECT name, ts_rank(to_tsvector('english', coalesce(body, '')), q) AS rank FROM products, plainto_tsquery('english', 'fast red') AS q WHERE to_tsvector('english', body) @@ q ORDER BY rank DESC, name
+SELECT ts_headline('english', 'a quick brown fox', to_tsquery('quick & fox')), websearch_to_tsquery('"red car" -blue'), phraseto_tsquery('red car'), setweight(to_tsvector('x'), 'A'), tsvector_to_array(to_tsvector('b a'))
+SELECT numnode(to_tsquery('a & b')), querytree(to_tsquery('a | b')), strip(to_tsvector('a b')), length(to_tsvector('a b')), ts_lexize('english_stem', 'stars')
+SELECT round(avg(amount), 2), trunc(12.345, 1), ceil(1.2), floor(-1.2), sign(-3), abs(-3), mod(7, 3), power(2, 10), sqrt(16), cbrt(27), exp(1), ln(10), log(100), log(2, 8), pi(), degrees(pi()), div(7, 2), gcd(12, 18), lcm(4, 6), factorial(5) FROM orders
+SELECT sin(1), cos(1), tan(1), asin(1), acos(1), atan(1), atan2(1, 2), sind(30), cot(1), sinh(1), random() < 1, setseed IS NULL FROM (SELECT 1 AS setseed) s
+SELECT greatest(1, 2, NULL), least(1, 2), coalesce(NULL, 3), nullif(1, 1), num_nulls(1, NULL), num_nonnulls(1, NULL), CASE amount WHEN 1 THEN 'a' ELSE 'b' END FROM orders ORDER BY id LIMIT 1
+SELECT scale(1.200), min_scale(1.200), trim_scale(1.200), 5 / 2, 5 % 2, 2 ^ 3, |/ 16, ||/ 27, 5 & 3, 5 | 3, 5 # 3, ~5, 1 << 3, 8 >> 1, @ -5
+SELECT '12.5'::numeric(5, 1), CAST('2024-01-01' AS date), '1'::int::bool, 1::text || 'x', 'abc'::varchar(2), 'abc'::char(5), '{1,2}'::int[], '192.168.0.1/24'::inet, '{"a": 1}'::jsonb, 'a=>1' LIKE 'a%', B'101'::bit(3), '\xDEAD'::bytea, 12.5::money IS NOT NULL, '00:01'::time, '1 day'::interval, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid
+SELECT host('192.168.0.1/24'::inet), network('192.168.0.1/24'), masklen('10.0.0.0/8'), inet '10.0.0.1' << inet '10.0.0.0/8', broadcast('10.0.0.0/8'), family('::1'), set_masklen('10.0.0.1/8', 16), abbrev(cidr '10.1.0.0/16')
+VALUES (1, 'a'), (2, 'b') ORDER BY 1 DESC LIMIT 1
+SELECT v.a, v.b FROM (VALUES (1, 'x'), (2, 'y')) AS v(a, b) JOIN orders o ON o.id = v.a ORDER BY 1
+TABLE products ORDER BY id LIMIT 2
+SELECT id FROM orders WHERE status = 'paid' INTERSECT SELECT id FROM orders WHERE amount > 20 EXCEPT ALL SELECT id FROM orders WHERE id % 2 = 0 ORDER BY id
+(SELECT id, 'o' AS kind FROM orders ORDER BY id LIMIT 2) UNION ALL (SELECT id, 'p' FROM products ORDER BY id LIMIT 2) ORDER BY kind, id
+SELECT id, amount, sum(amount) OVER running, avg(amount) OVER (running ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM orders WINDOW running AS (PARTITION BY customer_id ORDER BY placed, id) ORDER BY id LIMIT 10
+SELECT id, count(*) FILTER (WHERE status = 'paid') OVER (ORDER BY id ROWS UNBOUNDED PRECEDING), first_value(id) OVER w, nth_value(amount, 2) OVER (w RANGE BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) FROM orders WINDOW w AS (PARTITION BY status ORDER BY id) ORDER BY id LIMIT 5
+SELECT placed, sum(count(*)) OVER (ORDER BY placed) AS running FROM orders GROUP BY placed ORDER BY placed LIMIT 10
+SELECT *, lag(n) OVER (ORDER BY m) AS before, n::numeric / nullif(lag(n) OVER (ORDER BY m), 0) - 1 AS growth FROM (SELECT date_trunc('month', placed) AS m, count(*) AS n FROM orders GROUP BY 1) s ORDER BY m
+SELECT id, placed, placed - row_number() OVER (ORDER BY placed)::int AS island FROM (SELECT DISTINCT ON (placed) id, placed FROM orders ORDER BY placed, id) s ORDER BY placed LIMIT 10
+WITH sessions AS (SELECT id, at, at - lag(at) OVER (ORDER BY at) > interval '30 minutes' AS is_new FROM events), numbered AS (SELECT *, count(*) FILTER (WHERE is_new) OVER (ORDER BY at) AS session FROM sessions) SELECT session, count(*), min(at), max(at) FROM numbered GROUP BY session ORDER BY session LIMIT 10
+SELECT customer_id, amount FROM orders o WHERE amount = (SELECT max(amount) FROM orders i WHERE i.customer_id = o.customer_id) ORDER BY 1, 2
+SELECT c.id FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id AND o.amount > 50) AND NOT EXISTS (SELECT FROM orders o WHERE o.customer_id = c.id AND o.status = 'void') ORDER BY 1
+SELECT id FROM orders WHERE (customer_id, status) IN (SELECT customer_id, status FROM orders WHERE amount > 90) ORDER BY id
+SELECT id FROM orders WHERE amount > ALL (SELECT price FROM products WHERE price IS NOT NULL) OR status = ANY ('{paid,void}') ORDER BY id
+SELECT c.id, o.n, o.total FROM customers c LEFT JOIN LATERAL (SELECT count(*) AS n, sum(amount) AS total FROM orders o WHERE o.customer_id = c.id) o ON true ORDER BY c.id
+SELECT a.id, b.id FROM orders a FULL OUTER JOIN orders b ON a.id = b.id + 1 ORDER BY 1 NULLS FIRST, 2 LIMIT 5
+SELECT o.id, c.country FROM orders o JOIN customers c ON c.id = o.customer_id AND c.country IS DISTINCT FROM 'DE' WHERE o.placed BETWEEN SYMMETRIC date '2024-12-31' AND date '2024-01-01' ORDER BY 1
+SELECT count(*) FROM orders TABLESAMPLE BERNOULLI (100) REPEATABLE (7)
+SELECT count(*) FROM products TABLESAMPLE SYSTEM (100)
+SELECT status, jsonb_agg(jsonb_build_object('id', id) ORDER BY id) FILTER (WHERE amount > 50) FROM orders GROUP BY status ORDER BY 1
+SELECT corr(amount, id), covar_pop(amount, id), covar_samp(amount, id), regr_r2(amount, id), regr_intercept(amount, id), regr_count(amount, id), stddev_samp(amount), var_pop(amount), bit_xor(id) FROM orders
+SELECT bool_and(amount > 0), every(id > 0), string_agg(DISTINCT status, '|' ORDER BY status), json_agg(status ORDER BY id) ->> 0, min(status), max(placed) FROM orders
+SELECT xmlagg(xmlelement(name row, xmlattributes(id AS id), status) ORDER BY id)::text FROM orders WHERE id < 4
+SELECT xmlforest(id, status), xmlconcat('<a/>', '<b/>'), xml_is_well_formed('<a/>'), (xpath('//a/text()', '<a>x</a>'))[1]::text FROM orders WHERE id = 1
+SELECT * FROM xmltable('/r/i' PASSING '<r><i n="1">a</i><i n="2">b</i></r>' COLUMNS n int PATH '@n', v text PATH '.', o FOR ORDINALITY)
+SELECT point(1, 2) <-> point(4, 6), box(point(0, 0), point(1, 1)) @> point(0.5, 0.5), area(circle(point(0, 0), 1)), spot[0] FROM products ORDER BY id LIMIT 1
+SELECT "Key", "select" FROM "Mixed Case" ORDER BY "Key" DESC
+SELECT o."id" AS "Order", o.status AS "order status" FROM public."orders" AS o ORDER BY "Order" LIMIT 2
+SELECT id AS "from", amount AS "select" FROM orders ORDER BY "from" FETCH NEXT 2 ROWS ONLY
+SELECT $1::int + 1, id FROM orders WHERE status = $2 ORDER BY id LIMIT 2
+SELECT $1::text[] && tags, id = ANY ($2::int[]) FROM customers ORDER BY id
+SELECT 1 WHERE false
+SELECT E'tab\there', 'it''s', $$dollar $ quoted$$, $q$nested $$ ok$q$, N'x'
+SELECT id, /* block /* nested */ comment */ status FROM orders ORDER BY id LIMIT 1; -- trailing
+SELECT count(*) AS "n" FROM orders HAVING count(*) > 0
+SELECT id FROM orders ORDER BY CASE status WHEN 'paid' THEN 0 ELSE 1 END, amount DESC NULLS LAST, id OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY
+SELECT status, sum(amount) FROM orders GROUP BY status HAVING sum(amount) > (SELECT avg(amount) FROM orders) ORDER BY 2 DESC
+SELECT date_bin('1 hour', at, timestamptz '2024-01-01') AS h, kind, count(*) FROM events GROUP BY h, kind ORDER BY h, kind LIMIT 10
+SELECT to_timestamp(1700000000), extract(epoch FROM to_timestamp(1700000000)), clock_timestamp() > now() - interval '1 hour', statement_timestamp() IS NOT NULL
+SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM orders
+SELECT c.country, count(DISTINCT o.customer_id), count(*) FILTER (WHERE o.id IS NULL) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY c.country ORDER BY 1
+SELECT id, CASE WHEN amount IS NULL THEN 'none' WHEN amount < 10 THEN 'low' ELSE 'high' END AS band FROM orders ORDER BY id LIMIT 5
+SELECT generate_series(1, 3) AS n, generate_series(1, 2) AS m
+SELECT n, n * n FROM generate_series(10, 1, -3) AS s(n)
+SELECT substring(name, 1, 3), upper(name), char_length(name), octet_length(name), bit_length(name), name COLLATE "C" < 'm' FROM products ORDER BY id LIMIT 3
+SELECT name LIKE 'a\_%' ESCAPE '\', name ILIKE '%RED%', name NOT LIKE 'x%', name SIMILAR TO '(a|b)%', name ~* '^r', name !~ 'z$', starts_with(name, 'r'), name ^@ 'r' FROM products ORDER BY id LIMIT 3
+SELECT attrs ->> 'color', attrs -> 'sizes' -> 0, json_array_length(attrs -> 'sizes'), json_typeof(attrs) FROM products ORDER BY id LIMIT 3
+SELECT p.id, e.key, e.value FROM products p, json_each_text(p.attrs) e ORDER BY 1, 2 LIMIT 5
+SELECT row(1, 'a') = row(1, 'a'), (1, 2) < (1, 3), row(1, NULL) IS NULL, (SELECT row(1, 2)) IS NOT NULL
+SELECT o.status, o.total FROM (SELECT status, sum(amount) FROM orders GROUP BY status) AS o(status, total) ORDER BY 1
+WITH a AS MATERIALIZED (SELECT * FROM orders), b AS NOT MATERIALIZED (SELECT status, count(*) AS n FROM a GROUP BY status) SELECT * FROM b ORDER BY status
+WITH a AS (SELECT 1 AS x), b AS (SELECT x + 1 AS y FROM a) SELECT * FROM a, b
+WITH RECURSIVE t(id, name) AS (SELECT id, name FROM employees WHERE manager_id IS NULL UNION ALL SELECT e.id, e.name FROM employees e JOIN t ON e.manager_id = t.id) SEARCH DEPTH FIRST BY id SET ord SELECT id, name FROM t ORDER BY ord
+WITH RECURSIVE t(id) AS (SELECT id FROM employees WHERE id = 1 UNION ALL SELECT e.manager_id FROM employees e JOIN t ON e.id = t.id) CYCLE id SET is_cycle USING path SELECT id, is_cycle FROM t LIMIT 5
+SELECT * FROM orders NATURAL JOIN (SELECT 1 AS id) x
+SELECT id, o.status FROM orders o JOIN (SELECT id FROM orders WHERE amount > 50) x USING (id) ORDER BY id
+SELECT x.* FROM (SELECT id, amount FROM orders) AS x ORDER BY 1 LIMIT 1
+SELECT count(*), (count(*) * 1.0 / sum(count(*)) OVER ())::numeric(5, 4) FROM orders GROUP BY status ORDER BY 1
+SELECT sum(amount) FILTER (WHERE date_part('year', placed) = 2024) - sum(amount) FILTER (WHERE date_part('year', placed) = 2023) AS diff FROM orders
+SELECT customer_id, min(placed) OVER (PARTITION BY customer_id) AS cohort, count(*) OVER (PARTITION BY customer_id, date_trunc('month', placed)) FROM orders ORDER BY 1, 2, 3 LIMIT 5
+SELECT a.status, b.status FROM (SELECT DISTINCT status FROM orders) a CROSS JOIN (SELECT DISTINCT status FROM orders) b WHERE a.status < b.status ORDER BY 1, 2
+SELECT pg_typeof(amount), pg_typeof(1), pg_column_size(amount) FROM orders ORDER BY id LIMIT 1
+SELECT (profile ->> 'age')::int AS age, count(*) FROM customers WHERE profile ->> 'age' ~ '^\d+$' GROUP BY 1 ORDER BY 1
+SELECT coalesce(sum(amount), 0)::float8 / greatest(count(*), 1) FROM orders WHERE placed >= current_date - 30
+SELECT date_trunc('day', at AT TIME ZONE 'America/New_York') AS d, count(*) FROM events GROUP BY d ORDER BY d LIMIT 3
+SELECT id, lines -> 0 -> 'sku', lines #> '{0,qty}', lines - 0, lines || '[]'::jsonb FROM orders ORDER BY id LIMIT 2
+SELECT encode(digest, 'hex') FROM (SELECT sha512('x'::bytea) AS digest) s
+SELECT unistr('\0041'), normalize('é', NFC), 'é' IS NFC NORMALIZED, to_ascii('x', 'LATIN1') IS NOT NULL
+SELECT bit_count(B'1011'), get_bit(B'101', 0), set_bit('\x00'::bytea, 0, 1), get_byte('\x01'::bytea, 0)
+SELECT is_new, count(*) FROM (SELECT placed > '2024-06-01' AS is_new FROM orders) s GROUP BY is_new ORDER BY 1
+SELECT o.id FROM orders AS o WHERE o.note IS NOT NULL AND o.note <> '' AND length(o.note) BETWEEN 1 AND 100 ORDER BY o.id LIMIT 3
+SELECT id FROM orders WHERE placed <@ daterange('2024-01-01', '2025-01-01') ORDER BY id LIMIT 3
+SELECT id FROM orders WHERE extract(dow FROM placed) IN (0, 6) ORDER BY id LIMIT 3
+SELECT id FROM orders WHERE amount IS NOT DISTINCT FROM NULL OR amount IS UNKNOWN IS NULL ORDER BY id LIMIT 3
+SELECT overlaps_year FROM (SELECT (placed, interval '1 day') OVERLAPS (date '2024-01-01', date '2024-12-31') AS overlaps_year FROM orders) s GROUP BY 1 ORDER BY 1
+SELECT string_agg(status, ', ' ORDER BY n DESC, status) FROM (SELECT status, count(*) AS n FROM orders GROUP BY status) s
+SELECT json_object_agg(k, v) FROM (VALUES ('a', 1), ('b', 2)) t(k, v)
+SELECT jsonb_path_query_first('{"a": [1, 2]}', '$.a[1]'), jsonb_path_match('{"a": 1}', '$.a == 1'), jsonb_insert('{"a": [1]}', '{a, 0}', '0'), jsonb_delete_path IS NULL FROM (SELECT NULL AS jsonb_delete_path) s
+SELECT row_to_json(s) FROM (SELECT id, status FROM orders ORDER BY id LIMIT 2) s
+SELECT json_build_object('rows', (SELECT json_agg(r) FROM (SELECT id, amount FROM orders ORDER BY id LIMIT 2) r))
+SELECT to_json(ARRAY[1, 2]), array_to_json(ARRAY[[1], [2]]), json_strip_nulls('{"a": null}'), json_extract_path_text('{"a": {"b": 1}}', 'a', 'b'), jsonb '{"a": 1}' - 'a'
+SELECT hashtext('a') IS NOT NULL, hash_array(ARRAY[1]) IS NOT NULL
+SELECT uuid_nil IS NULL, gen_random_uuid() IS NOT NULL FROM (SELECT NULL AS uuid_nil) s
+SELECT ceiling(amount), amount::int, amount::bigint % 7, round(amount::numeric, -1), to_number('1,234.5', '9G999D9') FROM orders ORDER BY id LIMIT 2
+SELECT count(*) FROM orders o1 JOIN orders o2 ON o2.customer_id = o1.customer_id AND o2.placed BETWEEN o1.placed AND o1.placed + 7 AND o2.id <> o1.id
+SELECT avg(diff) FROM (SELECT placed - lag(placed) OVER (PARTITION BY customer_id ORDER BY placed) AS diff FROM orders) s
+SELECT ntile(10) OVER (ORDER BY amount) AS decile, amount FROM orders ORDER BY amount, id LIMIT 10
+SELECT status, min(amount), percentile_cont(0.25) WITHIN GROUP (ORDER BY amount), percentile_cont(0.5) WITHIN GROUP (ORDER BY amount), max(amount) FROM orders GROUP BY status ORDER BY status
+SELECT any_value FROM (SELECT min(id) AS any_value FROM orders) s
+SELECT 'a'::text COLLATE "C" < 'B', 'a' < 'B' COLLATE "POSIX"
+SELECT NOT true OR false AND NULL, true IS NOT FALSE, NULL IS NULL, 1 IS NOT NULL, 'x' ISNULL, 'x' NOTNULL
+SELECT CAST(ROW(1, 'x') AS text), (ROW(1, 2)) IS NULL
+SELECT extract(century FROM date '2024-01-01'), extract(timezone_hour FROM now()) IS NOT NULL, extract(julian FROM date '2024-01-01')
+SELECT current_date + 1 > current_date, localtimestamp(0) IS NOT NULL, current_time IS NOT NULL, now()::date = current_date, timeofday() IS NOT NULL
+SELECT o.*, c.country FROM orders o LEFT JOIN customers c ON c.id = o.customer_id ORDER BY o.id LIMIT 2

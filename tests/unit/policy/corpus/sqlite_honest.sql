@@ -80,7 +80,6 @@ SELECT c.id, c.country, count(o.id) AS n FROM customers c LEFT JOIN orders o ON 
 SELECT dept, count(*) AS n FROM employees GROUP BY dept ORDER BY dept
 SELECT e.name, m.name AS boss FROM employees e LEFT JOIN employees m ON m.id = e.manager_id ORDER BY e.id
 SELECT * FROM (SELECT status, row_number() OVER (PARTITION BY status ORDER BY id) AS rn, id FROM orders) x WHERE rn <= 2 ORDER BY status, rn
-SELECT ?1 + 1 AS a
 SELECT id FROM products WHERE id = ?
 SELECT id FROM products WHERE id = :key
 SELECT id /* comment */ FROM products -- end
@@ -90,3 +89,58 @@ SELECT a.n FROM (SELECT b.n FROM (SELECT count(*) AS n FROM orders) b) a
 SELECT exists(SELECT 1 FROM orders WHERE amount > 1000) AS any_big
 SELECT sum(amount) / nullif(count(*), 0) AS m FROM orders WHERE status = 'none'
 SELECT '/*+ x */' AS a, 'U&''y' AS b, '-- z' AS c
+SELECT status, count(*) FROM orders GROUP BY status HAVING count(*) > 1 ORDER BY 2 DESC, 1
+SELECT strftime('%Y-%m', placed) AS m, sum(amount) FROM orders GROUP BY m ORDER BY m
+SELECT date(placed, '+1 month'), julianday('2024-01-02') - julianday('2024-01-01'), datetime('2024-01-01', 'start of year'), time('12:00'), unixepoch('2024-01-01'), strftime('%w', placed) FROM orders ORDER BY id LIMIT 2
+SELECT id, row_number() OVER (PARTITION BY status ORDER BY amount DESC, id), rank() OVER w, dense_rank() OVER w, ntile(4) OVER w, percent_rank() OVER w, cume_dist() OVER w FROM orders WINDOW w AS (ORDER BY amount, id) ORDER BY id LIMIT 5
+SELECT id, lag(amount) OVER w, lead(amount, 1, 0) OVER w, first_value(id) OVER w, last_value(id) OVER w, nth_value(id, 2) OVER w FROM orders WINDOW w AS (PARTITION BY status ORDER BY id) ORDER BY id LIMIT 5
+SELECT id, sum(amount) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW), avg(amount) OVER (ORDER BY id GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) FROM orders ORDER BY id LIMIT 5
+WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n WHERE x < 5) SELECT group_concat(x) FROM n
+WITH RECURSIVE fib(a, b) AS (SELECT 0, 1 UNION ALL SELECT b, a + b FROM fib LIMIT 10) SELECT a FROM fib
+WITH a AS MATERIALIZED (SELECT status, count(*) AS n FROM orders GROUP BY 1) SELECT * FROM a ORDER BY 1
+SELECT json_extract('{"a": [1, 2]}', '$.a[1]'), json_array_length('[1, 2]'), '{"a": 1}' ->> '$.a', '{"a": 1}' -> 'a', json_object('k', 1), json_array(1, 'a'), json_type('[1]'), json_valid('x'), json_patch('{"a": 1}', '{"b": 2}'), json_set('{}', '$.a', 1), json_remove('{"a": 1}', '$.a')
+SELECT json_group_array(status), json_group_object(id, status) FROM (SELECT id, status FROM orders ORDER BY id LIMIT 3)
+SELECT e.key, e.value, e.type FROM json_each('{"a": 1, "b": [2]}') AS e
+SELECT value FROM json_each('[1, 2, 3]') WHERE value > 1
+SELECT fullkey, atom FROM json_tree('{"a": [1, 2]}') WHERE atom IS NOT NULL
+SELECT o.id, j.value FROM orders o, json_each('[1,2]') j ORDER BY 1, 2 LIMIT 4
+SELECT upper(status), lower(status), length(status), substr(status, 1, 2), instr(status, 'a'), replace(status, 'a', 'b'), trim('  x '), ltrim('xx', 'x'), rtrim('xx', 'x'), printf('%05.1f', 2.25), format('%d', 3), char(65), unicode('A'), hex('a'), quote('a') FROM orders ORDER BY id LIMIT 2
+SELECT abs(-1), round(2.345, 2), max(1, 2), min(1, 2), sign(-2), random() IS NOT NULL, coalesce(NULL, 1), ifnull(NULL, 2), nullif(1, 1), iif(1 > 0, 'a', 'b'), typeof(1.5), likely(1), total(amount), likelihood(1, 0.5) FROM orders
+SELECT sqrt(4), power(2, 3), exp(1), ln(10), log10(100), log2(8), mod(7, 3), ceil(1.2), floor(1.8), trunc(1.9), pi(), sin(1), cos(1), atan2(1, 2), degrees(3.14), radians(180)
+SELECT group_concat(status, '; '), count(DISTINCT status), sum(amount), avg(amount), min(placed), max(placed), total(amount) FROM orders
+SELECT count(*) FILTER (WHERE amount > 50) FROM orders
+SELECT CASE WHEN amount > 50 THEN 'hi' WHEN amount > 10 THEN 'mid' ELSE 'lo' END AS band, count(*) FROM orders GROUP BY band ORDER BY band
+SELECT o.id, c.country FROM orders o LEFT JOIN customers c ON c.id = o.customer_id ORDER BY o.id LIMIT 3
+SELECT o.id, c.country FROM orders o RIGHT JOIN customers c ON c.id = o.customer_id ORDER BY c.id, o.id LIMIT 3
+SELECT a.id FROM orders a FULL OUTER JOIN orders b ON a.id = b.id + 1 ORDER BY a.id LIMIT 3
+SELECT a.id AS x, b.id AS y FROM orders a CROSS JOIN orders b ORDER BY 1, 2 LIMIT 3
+SELECT id FROM orders JOIN (SELECT customer_id AS id FROM orders) USING (id) ORDER BY 1 LIMIT 2
+SELECT id FROM orders NATURAL JOIN (SELECT 1 AS id)
+SELECT id FROM orders WHERE status IN ('paid', 'void') AND amount BETWEEN 1 AND 100 AND note IS NOT NULL ORDER BY id
+SELECT id FROM orders WHERE status LIKE 'p%' OR status GLOB 'v*' OR status NOT LIKE '%x' ESCAPE '\' ORDER BY id LIMIT 3
+SELECT id FROM orders WHERE (customer_id, status) IN (SELECT customer_id, status FROM orders WHERE amount > 50) ORDER BY id
+SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM orders i WHERE i.customer_id = o.customer_id AND i.id <> o.id) ORDER BY id LIMIT 3
+SELECT id FROM orders WHERE amount = (SELECT max(amount) FROM orders) ORDER BY id
+SELECT id FROM orders WHERE amount IS NOT DISTINCT FROM NULL OR note IS NULL ORDER BY id LIMIT 3
+SELECT id FROM orders UNION SELECT id FROM products ORDER BY 1 LIMIT 3
+SELECT id FROM orders EXCEPT SELECT 1 ORDER BY 1 LIMIT 3
+SELECT id FROM orders INTERSECT SELECT customer_id FROM orders ORDER BY 1
+SELECT column1, column2 FROM (VALUES (1, 'a'), (2, 'b'))
+SELECT x.column1 FROM (VALUES (1)) AS x
+SELECT DISTINCT status FROM orders ORDER BY status COLLATE NOCASE DESC
+SELECT id FROM orders ORDER BY amount DESC NULLS LAST, id LIMIT 3 OFFSET 1
+SELECT id FROM orders ORDER BY id LIMIT 2, 3
+SELECT CAST('12' AS INTEGER), CAST(1.5 AS TEXT), CAST('1' AS REAL), x'00FF', 0x10, 1e3, .5
+SELECT 7 / 2, 7 % 2, 7 & 3, 7 | 8, ~1, 1 << 3, 'a' || 'b', 1 = 1, 1 <> 2, 1 == 1, 1 != 2, NOT 1, 1 AND 0, 1 IS 1, 1 IS NOT 2
+SELECT [id], "status", `amount` FROM [orders] ORDER BY id LIMIT 1
+SELECT id AS "order id", status AS [the status] FROM orders ORDER BY "order id" LIMIT 1
+SELECT id FROM orders WHERE placed >= date('2024-01-01') AND placed < date('2024-01-01', '+1 year') ORDER BY id LIMIT 3
+SELECT customer_id, placed, amount, sum(amount) OVER (PARTITION BY customer_id ORDER BY placed, id RANGE UNBOUNDED PRECEDING) FROM orders ORDER BY 1, 2, 3 LIMIT 5
+SELECT strftime('%Y', placed) AS y, SUM(CASE WHEN status = 'paid' THEN amount ELSE 0 END) AS paid FROM orders GROUP BY 1 ORDER BY 1
+SELECT name, price, price - avg(price) OVER (PARTITION BY category) FROM products ORDER BY id LIMIT 3
+SELECT max(amount), id FROM orders
+SELECT (SELECT count(*) FROM customers), (SELECT count(*) FROM orders)
+SELECT * FROM (SELECT status, count(*) AS n FROM orders GROUP BY status) t WHERE n > 1 ORDER BY n, status
+SELECT EXISTS (SELECT 1 FROM orders WHERE amount > 1000)
+SELECT count(*), count(note), count(DISTINCT customer_id) FROM orders WHERE status <> 'void'
+SELECT substr(placed, 1, 7) AS month, round(avg(amount), 2) FROM orders GROUP BY month ORDER BY month;

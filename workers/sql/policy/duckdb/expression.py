@@ -35,7 +35,8 @@ _FUNCTION_KEYS = keys(
 _WINDOW_KEYS = keys(
     "class type alias function_name schema catalog arguments children partitions orders start end start_expr "
     "end_expr offset_expr"
-    " default_expr filter_expr exclude_clause arg_orders ignore_nulls distinct qualified_name window_name"
+    " default_expr filter_expr exclude_clause arg_orders ignore_nulls has_ignore_nulls distinct qualified_name"
+    " window_name"
 )
 _STAR_KEYS = keys(
     "class type alias relation_name exclude_list replace_list rename_list columns expr unpacked qualified_exclude_list"
@@ -157,6 +158,9 @@ def _function(walk: Walk, node: Node, scope: Scope) -> None:
 
 def _window(walk: Walk, node: Node, scope: Scope) -> None:
     check_keys("window", node, _WINDOW_KEYS)
+    if not node.get("ignore_nulls"):
+        # RESPECT NULLS is what happens without a word, and the printer leaves it out.
+        node.pop("has_ignore_nulls", None)
     check_function(walk, node)
     for argument in node.get("arguments", ()):
         visit(walk, argument["expression"], scope)
