@@ -133,6 +133,11 @@ async def test_code_reads_its_own_tenants_objects_and_shared_volumes(house: Code
     assert ("set", "sets", "weather/") in staged and len(staged) == 3
 
 
+async def test_code_runs_where_its_databases_have_pools(house: CodeHouse) -> None:
+    assert (await outcome_of(house, PythonJob(code="1", databases=("flights",)))).ending is Ending.Succeeded
+    assert house.code_bench.tasks[0].databases == ("flights",)
+
+
 async def test_an_image_that_is_not_the_tenants_is_denied(house: CodeHouse) -> None:
     tenants = {**house.rules.tenants, "acme": replace(house.rules.tenants["acme"], images=frozenset({"base"}))}
     house.scheduler.rules = replace(house.rules, tenants=tenants)
