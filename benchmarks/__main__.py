@@ -21,10 +21,14 @@ from benchmarks.report import Report
 from benchmarks.services import Services, open_services
 from benchmarks.tables import as_markdown, as_text, update_document
 
-BENCHMARKS: dict[str, Callable[[Services, Options], Report]] = {
-    module.NAME: module.run
-    for module in (jobs, latency, extract, verdict, sandbox_start, sandbox_life, sandbox_density)
+ON_SERVERS: dict[str, Callable[[Services, Options], Report]] = {
+    module.NAME: module.run for module in (jobs, latency, extract, verdict)
 }
+ALONE: dict[str, Callable[[Options], Report]] = {
+    module.NAME: module.run for module in (sandbox_start, sandbox_life, sandbox_density)
+}
+"""Those need neither RabbitMQ nor PostgreSQL; so these are only started when something else is asked for."""
+BENCHMARKS = (*ON_SERVERS, *ALONE)
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/specification.md"
 MISSED = 3
 
@@ -33,15 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     options = Options(quick=asked.quick, profile=asked.profile, silent=asked.json)
     reports: list[Report] = []
-    # A short name: Ray puts sockets below it, whose path may have 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="spb-") as folder:
-        options.say("starting RabbitMQ and PostgreSQL, loading flights")
-        with open_services(Path(folder)) as services:
-            machine, versions = describe_machine(), describe_versions(services.describe())
-            for name in asked.names or BENCHMARKS:
-                reports.append(BENCHMARKS[name](services, options))
-                if not asked.json:
-                    print(as_text(reports[-1]), end="\n\n", flush=True)
+    names = asked.names or BENCHMARKS
+    machine, versions = describe_machine(), describe_versions("")
+
+    def keep(report: Report) -> None:
+        reports.append(report)
+        if not asked.json:
+            print(as_text(report), end="\n\n", flush=True)
+
+    if any(name in ON_SERVERS for name in names):
+        # A short name: Ray puts sockets below it, whose path may have 107 bytes.
+        with tempfile.TemporaryDirectory(prefix="spb-") as folder:
+            options.say("starting RabbitMQ and PostgreSQL, loading flights")
+            with open_services(Path(folder)) as services:
+                versions = describe_versions(services.describe())
+                for name in names:
+                    if name in ON_SERVERS:
+                        keep(ON_SERVERS[name](services, options))
+    for name in names:
+        if name in ALONE:
+            keep(ALONE[name](options))
     missed = [budget for report in reports for budget in report.budgets if not budget.met]
     if asked.json:
         print(

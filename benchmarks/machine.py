@@ -43,7 +43,7 @@ def _now() -> str:
 
 
 def describe_versions(services: str) -> str:
-    return ", ".join([services, *(f"{name} {_version(name)}" for name in PACKAGES)])
+    return ", ".join([*([services] if services else []), *(f"{name} {_version(name)}" for name in PACKAGES)])
 
 
 def _version(package: str) -> str:

@@ -16,8 +16,7 @@ import uvloop
 from benchmarks.options import Options
 from benchmarks.peers import bubblewrap
 from benchmarks.report import Cell, Report
-from benchmarks.sandbox_rig import CODE, LIMITS, MOST_WARM, TENANT, Rig, open_rig
-from benchmarks.services import Services
+from benchmarks.sandbox_rig import CODE, LIMITS, MOST_WARM, TENANT, Rig, describe_peers, open_rig
 from benchmarks.timings import median, percentile
 
 NAME = "sandbox_density"
@@ -32,9 +31,10 @@ MIB_PER_GIB = 1024
 Once = Callable[[], Awaitable[None]]
 
 
-def run(_services: Services, options: Options) -> Report:
+def run(options: Options) -> Report:
     rows = uvloop.run(_measure(options))
     notes = (
+        describe_peers(),
         f"Image `{IMAGE}`: numpy, pandas, pyarrow, duckdb and matplotlib are imported in every sandbox.",
         f"Sustained: {WORKERS} callers, each takes a fresh sandbox, runs `{CODE}`, lets it go, for {SUSTAINED_S:g} s.",
         f"At once: {AT_ONCE} callers, from the wish to the answer; Sandpool has at most {MOST_WARM} spare ones then.",

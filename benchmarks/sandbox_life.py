@@ -15,8 +15,7 @@ import uvloop
 from benchmarks.options import Options
 from benchmarks.peers.bare_runsc import Made
 from benchmarks.report import Budget, Cell, Report
-from benchmarks.sandbox_rig import CODE, LIMITS, NAMES, Rig, open_rig
-from benchmarks.services import Services
+from benchmarks.sandbox_rig import CODE, LIMITS, NAMES, Rig, describe_peers, open_rig
 from benchmarks.timings import median, percentile
 from workers.sandbox.starter import Live
 
@@ -33,7 +32,7 @@ STEPS = ("pause", "snapshot", "resume", f"fork of {FORKS}")
 Times = dict[str, list[float]]
 
 
-def run(_services: Services, options: Options) -> Report:
+def run(options: Options) -> Report:
     ours, bare = uvloop.run(_measure(options))
     rows: list[tuple[Cell, ...]] = []
     for row, values in ours.items():
@@ -48,6 +47,7 @@ def run(_services: Services, options: Options) -> Report:
         budgets.append(Budget(f"{step} against bare runsc, the slower image", ratio, "at most", MOST_OF_BARE, "x"))
     rounds, trips = len(ours[f"pause, {NAMES[0]}"]), len(ours[f"code, {NAMES[0]}"])
     notes = (
+        describe_peers(),
         f"Medians of {rounds} interleaved rounds; code: {trips} trips.",
         f"code: `{CODE}` from the call to its value; command: `/bin/true` by the runner inside.",
         "pause: saved and gone; resume: restored and connected; snapshot: saved and connected again.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -133,3 +134,12 @@ async def timed(call: Callable[[], Awaitable[object]]) -> float:
     started = time.perf_counter()
     await call()
     return time.perf_counter() - started
+
+
+def describe_peers() -> str:
+    """One line: which runsc and which bubblewrap."""
+    said = [
+        subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.split("\n")[0]
+        for command in (("runsc", "--version"), ("bwrap", "--version"))
+    ]
+    return f"{said[0]}, {said[1]}."
