@@ -61,7 +61,7 @@ async def read_catalog(bench: Bench, engine: EngineRules, rules: Rules) -> Catal
         raise CatalogUnreadable(f"its schema cannot be read: {reason}")
     try:
         found = _tables.decode(attempt.inline)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise CatalogUnreadable("its schema cannot be read: the answer is none") from error
     return Catalog(tables=tuple(map(_table, found)), search_path=(SCHEMA,))
 

@@ -80,6 +80,8 @@ class Execution:
     error: Raised | None = None
     omitted: int = 0
     """MIME types left out because they were too large."""
+    lost: bool = False
+    """The session ended before the answer: `error` is ours then. Otherwise its kind is whatever the code says."""
 
     @property
     def text(self) -> str | None:
@@ -205,4 +207,5 @@ def execution_of(reply: Reply, *, wall_s: float, timed_out: bool, lost: SessionE
         displays=displays,
         error=error,
         omitted=said.omitted,
+        lost=lost is not None,
     )

@@ -26,6 +26,10 @@ def raised(kind: str, message: str = "m") -> Execution:
     return execution(Ending.Failed, error=Raised(kind=kind, message=message))
 
 
+def lost(kind: str) -> Execution:
+    return execution(Ending.Failed, error=Raised(kind=kind, message="m"), lost=True)
+
+
 @pytest.mark.parametrize(
     ("execution", "facts", "ending", "code"),
     [
@@ -36,11 +40,12 @@ def raised(kind: str, message: str = "m") -> Execution:
         (execution(Ending.Failed, code=3), Facts(), Ending.Failed, "code.exit"),
         (execution(Ending.TimedOut), Facts(), Ending.TimedOut, "code.timeout"),
         (execution(Ending.OutputCapped), Facts(), Ending.OutputCapped, "output.text"),
-        (raised("session.runner_lost"), Facts(ended=True), Ending.Failed, "code.ended_sandbox"),
-        (raised("session.runner_lost"), Facts(ended=True, lost=True), Ending.Lost, "sandbox.lost"),
-        (raised("session.runner_lost"), Facts(ended=True, out_of_memory=True), Ending.OutOfMemory, "code.memory"),
-        (raised("session.protocol"), Facts(), Ending.Failed, "session.protocol"),
-        (raised("session.runner_lost"), Facts(cancelled=True), Ending.Cancelled, "job.cancelled"),
+        (lost("session.runner_lost"), Facts(ended=True), Ending.Failed, "code.ended_sandbox"),
+        (lost("session.runner_lost"), Facts(ended=True, lost=True), Ending.Lost, "sandbox.lost"),
+        (lost("session.runner_lost"), Facts(ended=True, out_of_memory=True), Ending.OutOfMemory, "code.memory"),
+        (lost("session.protocol"), Facts(), Ending.Failed, "session.protocol"),
+        (lost("session.runner_lost"), Facts(cancelled=True), Ending.Cancelled, "job.cancelled"),
+        (raised("session.runner_lost"), Facts(), Ending.Failed, "code.raised"),
         (execution(Ending.TimedOut), Facts(out_of_memory=True), Ending.OutOfMemory, "code.memory"),
         (execution(Ending.Cancelled), Facts(), Ending.Failed, "code.raised"),
     ],

@@ -12,9 +12,6 @@ from sandpool.outcome import Ending, ErrorInfo
 from workers.sandbox.limits import MIB, Limits
 from workers.sandbox.replies import Execution
 
-SESSION = "session."
-"""Codes of errors that say the session is over."""
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -32,7 +29,7 @@ class Facts:
 def ending_of(execution: Execution, facts: Facts, limits: Limits, timeout_s: float) -> tuple[Ending, ErrorInfo | None]:
     """The attempt's ending, with an error unless it is Succeeded."""
     raised = execution.error
-    over = raised is not None and raised.kind.startswith(SESSION)
+    over = execution.lost  # never by the kind of its error: code may call its own whatever it likes
     if facts.cancelled:
         return Ending.Cancelled, ErrorInfo("job.cancelled", "cancelled while it ran")
     if facts.out_of_memory and (over or execution.ending is not Ending.Succeeded):

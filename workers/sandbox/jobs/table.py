@@ -28,18 +28,20 @@ MOST_DESCRIPTION_BYTES = 4 << 20
 Name = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DeclaredColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     arrow_type: Name
 
 
-class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    columns: Annotated[list[_Column], msgspec.Meta(max_length=10_000)]
+class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a description says."""
+
+    columns: Annotated[list[DeclaredColumn], msgspec.Meta(max_length=10_000)]
     rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     partial: bool
 
 
-_declared = msgspec.json.Decoder(_Declared)
+_declared = msgspec.json.Decoder(Declared)
 
 
 @dataclass(slots=True)
@@ -65,13 +67,21 @@ async def take_result(session: Session, task: SandboxTask, place: Place) -> Resu
         if error.reason == "EFBIG":
             return Result(error=OutputsTooLarge("the result is larger than it may be", hint="return fewer rows"))
         return Result(error=ResultInvalid(f"no result was left ({error.reason})"))
-    except msgspec.MsgspecError:
-        return Result(error=ResultInvalid("the description of the result is none"))
+    except ResultInvalid as error:
+        return Result(error=error)
     return Result()
 
 
+def read_description(content: bytes) -> Declared:
+    """Raises ResultInvalid for everything that our code inside would not write: the tenant's may have been there."""
+    try:
+        return _declared.decode(content)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ResultInvalid("the description of the result is none") from error
+
+
 async def _table(session: Session, task: SandboxTask, place: Place) -> Result:
-    said = _declared.decode(await session.read_file(f"{FOLDER}/result.json", max_bytes=MOST_DESCRIPTION_BYTES))
+    said = read_description(await session.read_file(f"{FOLDER}/result.json", max_bytes=MOST_DESCRIPTION_BYTES))
     # Encoded it may be a little larger than its values where nothing repeats.
     most_bytes = task.max_bytes + task.max_bytes // 8 + (1 << 20)
     copied = await copy_out(session, f"{FOLDER}/result.parquet", "", place.part_key(0), place, most_bytes)
