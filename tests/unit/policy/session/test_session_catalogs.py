@@ -91,7 +91,7 @@ def test_each_catalog_is_read_only_inside_the_with_query_that_stands_for_it() ->
         ("SELECT typinput FROM pg_type", "typinput::pg_catalog.regproc::pg_catalog.text"),
         ("SELECT pg_typeof(1)", "pg_typeof(1)::pg_catalog.text"),
         ("SELECT set_config('jit', 'off', false)", "'off'::pg_catalog.text"),
-        ("SELECT pg_get_viewdef('trip_totals')", "NULL::pg_catalog.text"),
+        ("SELECT pg_get_viewdef('trip_totals')", "''::pg_catalog.text"),
     ],
 )
 def test_values_that_print_names_are_made_plain_where_they_flow(text: str, inside: str) -> None:

@@ -58,12 +58,13 @@ FIELDS = frozenset({"x", "n"})
 NULLS = {
     **dict.fromkeys(
         (
-            "pg_get_viewdef", "pg_get_triggerdef", "pg_get_ruledef", "pg_get_statisticsobjdef",
+            "pg_get_triggerdef", "pg_get_ruledef", "pg_get_statisticsobjdef",
             "pg_get_statisticsobjdef_columns", "pg_get_statisticsobjdef_expressions", "pg_get_function_sqlbody",
             "shobj_description",
         ),
         "NULL::pg_catalog.text",
     ),
+    "pg_get_viewdef": "''::pg_catalog.text",  # SQLAlchemy takes NULL for: no such view
     "pg_relation_is_publishable": "false",
     "pg_tablespace_location": "''::pg_catalog.text",
 }  # fmt: skip
