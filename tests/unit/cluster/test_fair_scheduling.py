@@ -105,12 +105,16 @@ class Town:
         await self.until(lambda: self.broker.waiting(BATCH) + self.broker.waiting(INTERACTIVE) == 0)
         await self.until(lambda: len(self.scheduler._running) == len(self.scheduler._tasks))
 
-    async def steps(self, count: int) -> None:
-        """End the oldest job and wait for the next one to begin, so often."""
+    async def steps(self, count: int, *, in_line: tuple[str, ...] = ()) -> None:
+        """End the oldest job and wait for the next one to begin, so often; each time with these tenants in line."""
         for _ in range(count):
+            await self.until(lambda: self.in_line() >= set(in_line))
             started = len(self.bench.started)
             self.bench.step()
             await self.until(lambda started=started: len(self.bench.started) > started)  # type: ignore[misc]
+
+    def in_line(self) -> set[str]:
+        return {run.tenant for run in self.scheduler._running.values() if run.waiting}
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -184,6 +188,6 @@ async def test_a_tenant_of_three_times_the_weight_has_three_times_the_slots(town
     town.submit("acme", 400)
     town.submit("globex", 400)
     await town.settle()
-    await town.steps(80)
+    await town.steps(80, in_line=("acme", "globex"))
     got = Counter(town.bench.started[-80:])
     assert got["acme"] == pytest.approx(60, abs=4)

@@ -1,0 +1,92 @@
+"""A rolling restart under load: the scheduler is drained by SIGTERM and another one started, while jobs flow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cluster.demo import acts
+from cluster.local.household import furnish
+from cluster.local.process import OwnedProcess
+from cluster.local.stage import Stage
+from sandpool import Client, Ending, SqlJob
+
+JOBS = 800
+pytestmark = pytest.mark.timeout(400)
+
+
+def start_up(config: Path, log: Path) -> OwnedProcess:
+    command = [sys.executable, "-m", "cluster", "up", "--json", "--config", str(config)]
+    return OwnedProcess(
+        "sandpool up",
+        command,
+        folder=Path.cwd(),
+        log=log,
+        env=dict(os.environ),
+        stop_signal=signal.SIGTERM,
+        grace_s=90,
+    )
+
+
+def test_a_rolling_restart_under_load_loses_nothing_and_ends_every_job_once(tmp_path: Path) -> None:
+    ray_folder = Path(tempfile.mkdtemp(prefix="sp-"))
+    ended: Counter[str] = Counter()
+    endings: set[Ending] = set()
+    failures: list[Exception] = []
+    routes = acts.ROUTES
+
+    def load(url: str) -> None:
+        jobs = (
+            SqlJob(id=f"rolling-{n}", database="flights", sql=acts.SMALL, params=routes[n % len(routes)])
+            for n in range(JOBS)
+        )
+        try:
+            with Client(url) as client:
+                for outcome in client.run_many(jobs, max_in_flight=128, timeout=240):
+                    ended[outcome.job_id] += 1
+                    endings.add(outcome.ending)
+        except Exception as error:
+            failures.append(error)
+
+    try:
+        with Stage(tmp_path / "stage", durable=False) as stage:
+            config = furnish(stage, ray_folder=str(ray_folder))
+            first_log, second_log = tmp_path / "first.log", tmp_path / "second.log"
+            sender = threading.Thread(target=load, args=(stage.urls["acme"],))
+            with start_up(config, first_log) as first:
+                first.wait_until(lambda: '"state":"up"' in first_log.read_text(), 180)
+                sender.start()
+                wait_for(lambda: len(ended) >= 100)
+            # The block has ended by SIGTERM, and it did not have to be killed.
+            assert '{"state":"stopped"}' in first_log.read_text(), first_log.read_text()
+            assert len(ended) < JOBS, "there was still work to do"
+            with start_up(config, second_log) as second:
+                second.wait_until(lambda: '"state":"up"' in second_log.read_text(), 180)
+                sender.join(timeout=240)
+            run = subprocess.run(
+                [sys.executable, "-m", "cluster", "dead", "ls", "--json", "--config", str(config)],
+                capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+        assert failures == []
+        assert len(ended) == JOBS and set(ended.values()) == {1}
+        assert endings == {Ending.Succeeded}
+        assert run.stdout == "", "no dead letters"
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def wait_for(holds: object, timeout_s: float = 90.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.05)
