@@ -69,7 +69,7 @@ class Watches:
         try:
             watch.open()
             watch.run()
-        except (OSError, ValueError, AttributeError) as error:  # AttributeError: a C library without inotify
+        except (OSError, ValueError, AttributeError, ImportError) as error:  # the last two: no inotify to be had
             number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
             name, text = errno.errorcode.get(number, "EIO"), os.strerror(number)
             answer = {"kind": "failed", "error": name, "message": text}
