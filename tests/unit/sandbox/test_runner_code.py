@@ -201,6 +201,7 @@ async def test_an_interrupt_ends_the_code_and_state_stays(session: Session, code
 async def test_a_deadline_interrupts_and_code_that_ignores_it_ends_the_session(session: Session) -> None:
     execution = await session.run_code("while True: pass", timeout_s=0.1)
     assert (execution.ending, session.usable) == (Ending.TimedOut, True)
+    assert execution.error is not None and "interrupts.py" not in execution.error.traceback
     stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
     execution = await session.run_code(stubborn, timeout_s=0.1)
     assert (execution.ending, session.usable) == (Ending.TimedOut, False)

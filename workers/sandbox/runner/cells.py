@@ -114,7 +114,10 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename.startswith(OURS):
             frames = frames.tb_next
-        text = "".join(traceback.TracebackException(type(error), error, frames).format())
+        told = traceback.TracebackException(type(error), error, frames)
+        # Also where an interrupt came in: the last line is then the user's own.
+        told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(OURS)]
+        text = "".join(told.format())
     except BaseException:  # noqa: BLE001 - as above
         text = f"{kind}: {message}\n"
     if len(text) > TRACEBACK_CHARACTERS:
