@@ -37,9 +37,11 @@ POLL_S = 1.0
 class HostLink:
     """One node's host: its mailbox, what it says of itself, what is placed there."""
 
-    def __init__(self, actor: Any, spec: HostSpec, grace_s: float, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, actor: Any, spec: HostSpec, grace_s: float, on_change: Callable[[], None], *, near: bool = False
+    ) -> None:
         self._link: WorkerLink[SandboxTask] = WorkerLink(
-            actor, encode_task, slots=spec.most_sandboxes, grace_s=OVERHEAD_S + grace_s
+            actor, encode_task, slots=spec.most_sandboxes, grace_s=OVERHEAD_S + grace_s, near=near
         )
         self._on_change = on_change
         self._claims = Claims()
@@ -135,7 +137,8 @@ class Hosts:
             )
             .remote(spec, self._volumes)
         )
-        self._links[node] = HostLink(actor, spec, self._grace_s, lambda: self.on_change())
+        near = node_id == ray.get_runtime_context().get_node_id()
+        self._links[node] = HostLink(actor, spec, self._grace_s, lambda: self.on_change(), near=near)
 
     def spec_of(self, node_id: str, *, alone: bool) -> HostSpec | None:
         """What the host of this node is told; None where there is none."""

@@ -21,6 +21,7 @@ from workers.sandbox.jobs.desk import Desk
 from workers.sandbox.readiness import sized, why_not
 from workers.sandbox.requests import answer_packed
 from workers.sandbox.task import SandboxTask, decode_task
+from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
 
@@ -39,6 +40,7 @@ class HostActor:
         self._host: Host | None = None
         self._desk: Desk | None = None
         self._mailbox: Mailbox[SandboxTask] | None = None
+        self._streams: Streams | None = None
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -53,6 +55,13 @@ class HostActor:
             await host.open()
             self._host, self._desk = host, Desk(host, volumes, Path(self._spec.doors))
             self._mailbox = Mailbox(decode_task, self._desk.run, max_held=MOST_HELD)
+            self._streams = Streams(self._mailbox)
+
+    async def listen(self) -> str:
+        """See Streams.listen: for a scheduler on this node."""
+        await self._open()
+        assert self._streams is not None
+        return await self._streams.listen()
 
     async def submit(self, tasks: list[bytes]) -> None:
         """Start these tasks and return at once."""
@@ -89,6 +98,8 @@ class HostActor:
         """Cancel what runs and end every sandbox."""
         if self._mailbox is not None:
             await self._mailbox.stop(CLOSE_DEADLINE_S)
+        if self._streams is not None:
+            await self._streams.close()
         if self._host is not None:
             await self._host.close()
 
