@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import extract, jobs, latency, sandbox_density, sandbox_life, sandbox_start, verdict
+from benchmarks import broker, extract, jobs, latency, sandbox_density, sandbox_life, sandbox_start, verdict
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -22,7 +22,7 @@ from benchmarks.services import Services, open_services
 from benchmarks.tables import as_markdown, as_text, update_document
 
 ON_SERVERS: dict[str, Callable[[Services, Options], Report]] = {
-    module.NAME: module.run for module in (jobs, latency, extract, verdict)
+    module.NAME: module.run for module in (jobs, latency, extract, verdict, broker)
 }
 ALONE: dict[str, Callable[[Options], Report]] = {
     module.NAME: module.run for module in (sandbox_start, sandbox_life, sandbox_density)
