@@ -98,6 +98,7 @@ def play(house: House, screen: Screen) -> None:
         told: list[tuple[str, str, str]] = []
         if not house.why_no_sandboxes:
             screen.show(sandbox_acts.plot_delays(acme))
+            screen.show(sandbox_acts.database_inside(acme))
             screen.show(sandbox_acts.code_one_at_a_time(acme))
             hostile, told = sandbox_acts.hostile_programs(acme)
             screen.show(hostile)

@@ -26,6 +26,27 @@ delays.sort_values().plot.barh(title="Mean arrival delay, minutes")
 plt.savefig("delays.png")
 delays.rename("delay").reset_index()
 """
+INSIDE = """
+import glob, os
+import pandas as pd, psycopg, sqlalchemy as sa
+
+engine = sa.create_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:"))
+delays = pd.read_sql("select carrier, avg(arr_delay) delay from flights group by 1", engine)
+print(len(delays), "carriers by pandas and SQLAlchemy")
+print({name: value for name, value in os.environ.items() if name.startswith("PG") or "URL" in name})
+places = [*glob.glob("/proc/[0-9]*/environ"), *glob.glob("/proc/[0-9]*/cmdline")]
+print(sum(b"passw" in open(place, "rb").read().lower() for place in places), "secrets in /proc")
+states = []
+hostile = "drop table flights", "select * from pg_authid", "set role postgres", "select pg_read_file('/etc/passwd')"
+for text in hostile:
+    try:
+        psycopg.connect("", autocommit=True).execute(text)
+    except psycopg.Error as error:
+        states.append(error.sqlstate)
+print("refused", *states)
+clients = [psycopg.connect("", autocommit=True) for _ in range(200)]
+print(sum(client.execute("select 1").fetchone()[0] for client in clients), "clients answered")
+"""
 HONEST = "sum(range(1000))"
 
 
@@ -74,6 +95,20 @@ def plot_delays(client: Client) -> Shown:
     missing = [row["carrier"] for row in counted if f"{row['delay']:.6f}" not in outcome.value]
     check(not missing, f"PostgreSQL has other means for {missing}:\n{outcome.value}")
     return shown_of("plot delays in a sandbox", [outcome], f"{len(counted)} carriers, {len(figure) / 1e3:.0f} kB PNG")
+
+
+def database_inside(client: Client) -> Shown:
+    """Code reaches a database by ordinary drivers, holds no secret, is refused what the policy refuses, and 200 clients
+    of it share the few connections of the pool."""
+    job = PythonJob(code=INSIDE, name="inside.py", image=IMAGE, databases=("flights",), timeout_s=TIMEOUT_S)
+    outcome = succeeded(client.submit(job).outcome(TIMEOUT_S))
+    lines = outcome.stdout.splitlines()
+    check(lines[0].startswith("16 carriers"), f"pandas saw {lines[0]}")
+    check(lines[2].startswith("0 secrets"), f"the sandbox holds {lines[2]}")
+    states = lines[3].split()[1:]
+    check(len(states) == 4 and all(len(state) == 5 for state in states), f"of four statements were refused: {states}")
+    check(lines[4].startswith("200 clients"), lines[4])
+    return shown_of("a database inside", [outcome], f"no secret, 4 of 4 refused ({states[0]}), {lines[4]}")
 
 
 def code_one_at_a_time(client: Client, count: int = 20) -> Shown:

@@ -42,3 +42,7 @@ def test_every_hostile_program_has_its_own_ending_while_honest_code_runs(acme: C
     assert len(told) == len(sandbox_acts.PROGRAMS)
     assert {"OutOfMemory", "OutputCapped", "TimedOut", "Failed"} <= {ending for _, ending, _ in told}
     assert sandbox_acts.code_one_at_a_time(acme).jobs == 20
+
+
+def test_code_reaches_a_database_by_its_drivers_and_holds_no_secret(acme: Client) -> None:
+    assert "4 of 4 refused" in sandbox_acts.database_inside(acme).result

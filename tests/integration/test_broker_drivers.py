@@ -120,7 +120,7 @@ def test_psycopg_reads_by_server_side_cursors(door: Path) -> None:
             assert cursor.fetchone() == first
 
 
-def test_psycopg_pipelines(door: Path) -> None:
+def test_psycopg_pipelines_with_and_without_errors(door: Path) -> None:
     for is_autocommit in (True, False):
         with connect(door, autocommit=is_autocommit) as connection:
             with connection.pipeline():

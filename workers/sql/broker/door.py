@@ -32,7 +32,7 @@ class Limits:
     """For a connection."""
     max_bytes: int = 0
     """Of one result; 0: no limit."""
-    most_sessions: int = 100
+    most_sessions: int = 250
     """At one door."""
     most_statements: int = 1000
     most_portals: int = 64
