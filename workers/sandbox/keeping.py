@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from workers.sandbox.errors import SpecInvalid, UnknownSandbox
 from workers.sandbox.limits import Limits
 from workers.sandbox.records import PAUSED, Record
 from workers.sandbox.starter import Live
@@ -96,6 +97,23 @@ class Kept:
             cpus=self.limits.cpus,
             disk_bytes=self.disk_bytes,
         )
+
+
+def unknown() -> UnknownSandbox:
+    """For what never was, what is gone, and what is somebody else's."""
+    return UnknownSandbox("no such sandbox or snapshot", hint="`sandpool sandbox ls` shows yours")
+
+
+def check_span(name: str, span_s: float | None) -> None:
+    """Raises SpecInvalid unless a sandbox can live, or be idle, for so long."""
+    if span_s is not None and not 0 < span_s <= LONGEST_S:
+        raise SpecInvalid(name, f"above 0, at most {LONGEST_S:g} seconds, or none")
+
+
+def end_of(lifetime_s: float | None) -> float | None:
+    """Seconds since 1970 at which a lifetime that begins now ends."""
+    check_span("lifetime_s", lifetime_s)
+    return None if lifetime_s is None else time.time() + lifetime_s
 
 
 def new_record(sandbox_id: str, tenant: str, image: str, limits: Limits, expires_at_s: float | None) -> Record:

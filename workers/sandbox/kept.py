@@ -19,27 +19,35 @@ import msgspec
 import structlog
 
 from workers.errors import WorkerError
+from workers.sandbox.archive import Archive
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import (
     SandboxError,
     SessionBusy,
-    SnapshotSpaceExhausted,
-    SnapshotUnusable,
     SpecInvalid,
-    UnknownSandbox,
 )
 from workers.sandbox.image import Image
-from workers.sandbox.keeping import DEFAULT_LIFETIME_S, LONGEST_S, Kept, KeptView, SavedView, new_record
+from workers.sandbox.keeping import (
+    DEFAULT_LIFETIME_S,
+    Kept,
+    KeptView,
+    SavedView,
+    check_span,
+    end_of,
+    new_record,
+    unknown,
+)
 from workers.sandbox.kinds import starting_limits
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
-from workers.sandbox.records import MAX_TENANT_CHARACTERS, SAVED, Record, is_warm, read_record
+from workers.sandbox.records import MAX_TENANT_CHARACTERS, PAUSED, SAVED, Record
 from workers.sandbox.replies import Execution
 from workers.sandbox.sandboxes import Ended, Sandboxes, to_its_end
 from workers.sandbox.snapshot import Snapshot
 from workers.sandbox.starter import Live, Starter
 from workers.sandbox.stock import Stock
 from workers.sandbox.transitions import IN_MEMORY, Event, State
+from workers.volumes.store import Volume
 
 log = structlog.get_logger("sandpool.kept")
 
@@ -62,24 +70,17 @@ class KeptSandboxes:
         self._stock = stock
         self._promises = promises
         self._resolve = resolve
-        self._most_on_disk = most_on_disk
+        self._archive = Archive(sandboxes.snapshots, most_on_disk)
         self._kept: dict[str, Kept] = {}
-        self._saved: dict[str, tuple[Record, Snapshot]] = {}
 
     async def open(self) -> None:
-        """Find what earlier processes of this host have paused and saved; what cannot be understood is removed."""
-        for name in await asyncio.to_thread(self._sandboxes.snapshots.names):
-            if is_warm(name):
-                continue
-            try:
-                snapshot = await asyncio.to_thread(self._sandboxes.snapshots.load, name)
-                assert snapshot is not None
-                record = read_record(snapshot)
-            except SnapshotUnusable as error:
-                log.warning("a saved sandbox is unusable and removed", snapshot=name, detail=error.detail)
-                await self._delete(name)
-                continue
-            await self._take_back(record, snapshot)
+        """Find what earlier processes of this host have paused and saved."""
+        for record, snapshot in await self._archive.open():
+            with contextlib.suppress(WorkerError):  # its image may come back; until then it cannot be resumed
+                await self._resolve(record.image)
+            if record.use == PAUSED:
+                kept = self._kept[record.id] = Kept(record, State.Paused)
+                kept.disk_bytes = snapshot.size_bytes
 
     async def close(self) -> None:
         """What runs ends; what is on disk stays."""
@@ -88,8 +89,13 @@ class KeptSandboxes:
                 self._let_go(kept)
 
     @property
+    def _paused(self) -> int:
+        return sum(kept.state is State.Paused for kept in self._kept.values())
+
+    @property
     def on_disk(self) -> int:
-        return len(self._saved) + sum(kept.state is State.Paused for kept in self._kept.values())
+        """Snapshots and paused sandboxes."""
+        return self._archive.saved + self._paused
 
     def list_sandboxes(self, tenant: str) -> list[KeptView]:
         """The tenant's sandboxes, oldest first."""
@@ -97,8 +103,7 @@ class KeptSandboxes:
         return sorted(own, key=lambda view: (view.created_at_s, view.id))
 
     def list_snapshots(self, tenant: str) -> list[SavedView]:
-        own = [_saved_view(*entry) for entry in self._saved.values() if entry[0].tenant == tenant]
-        return sorted(own, key=lambda view: (view.created_at_s, view.id))
+        return self._archive.list_saved(tenant)
 
     async def create(
         self,
@@ -116,10 +121,10 @@ class KeptSandboxes:
         """
         if not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
             raise SpecInvalid("tenant", f"1 to {MAX_TENANT_CHARACTERS} characters")
-        expires_at_s = _end_of(lifetime_s)
-        _check_span("idle_s", idle_s)
+        expires_at_s = end_of(lifetime_s)
+        check_span("idle_s", idle_s)
         if snapshot:
-            record, saved = self._find_saved(tenant, snapshot)
+            record, saved = self._archive.find(tenant, snapshot)
             found = await self._resolve(record.image)
             limits = Limits.from_dict(dict(record.limits))
             kept = (await self._bring_up(tenant, saved, found, limits, 1, expires_at_s))[0]
@@ -175,7 +180,7 @@ class KeptSandboxes:
         if len(label) > 200:
             raise SpecInvalid("label", "at most 200 characters")
         kept = self._find(tenant, sandbox_id)
-        self._check_room_on_disk()
+        self._archive.check_room(self._paused)
         record = msgspec.structs.replace(
             kept.record,
             use=SAVED,
@@ -187,8 +192,7 @@ class KeptSandboxes:
         )
         async with self._running(kept):
             saved = await self._save(kept, Event.Save, record.name, record)
-        self._saved[record.id] = (record, saved)
-        return _saved_view(record, saved)
+        return self._archive.add(record, saved)
 
     async def fork(self, tenant: str, sandbox_id: str, count: int = 1) -> list[KeptView]:
         """So many copies of it as it is now, each going its own way; all of them or, on an error, none."""
@@ -200,7 +204,7 @@ class KeptSandboxes:
         async with kept.turn:
             if kept.state is State.Paused:
                 kept.become(Event.Copy)
-                source = await self._load(kept)
+                source = await self._archive.load(kept.record)
                 made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
             else:
                 self._check_free(kept)
@@ -208,7 +212,7 @@ class KeptSandboxes:
                 try:
                     made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
                 finally:
-                    await self._delete(source.name)
+                    await self._archive.delete(source.name)
         for copy in made:
             copy.keeps_until(expires_at_s, idle_s)
         return [copy.view() for copy in made]
@@ -218,27 +222,45 @@ class KeptSandboxes:
     ) -> KeptView:
         """From now on: destroyed after `lifetime_s`, paused when unused for `idle_s`; None: never."""
         kept = self._find(tenant, sandbox_id)
-        _check_span("idle_s", idle_s)
+        check_span("idle_s", idle_s)
         async with kept.turn:
-            kept.keeps_until(_end_of(lifetime_s), idle_s)
+            kept.keeps_until(end_of(lifetime_s), idle_s)
             kept.touch()
             if kept.state is State.Paused:
-                source = await self._load(kept)
-                await asyncio.to_thread(self._sandboxes.snapshots.annotate, source, kept.record.note())
+                await self._archive.note(kept.record)
         return kept.view()
 
     async def destroy(self, tenant: str, any_id: str) -> None:
         """End a sandbox, whatever it does, or delete a snapshot. Nothing of it is left."""
-        if any_id in self._saved:
-            record, _ = self._find_saved(tenant, any_id)
-            del self._saved[any_id]
-            await self._delete(record.name)
+        if self._archive.has(any_id):
+            await self._archive.remove(tenant, any_id)
             return
         kept = self._find(tenant, any_id)
         if kept.live is not None and kept.calls:
             await asyncio.to_thread(self._sandboxes.cgroups.kill, kept.id)  # what runs in it holds nobody up
         async with kept.turn:
             await self._destroy(kept, Event.Destroy)
+
+    async def push(self, tenant: str, any_id: str, volume: Volume) -> None:
+        """Send a snapshot, or what is saved of a paused sandbox, into a volume. It stays here too. VolumeError.
+
+        Whoever can read the volume can read the tenant's memory as it was.
+        """
+        if self._archive.has(any_id):
+            record, _ = self._archive.find(tenant, any_id)
+            await self._archive.send(record, volume)
+            return
+        kept = self._find(tenant, any_id)
+        async with kept.turn:
+            kept.become(Event.Copy)
+            await self._archive.send(kept.record, volume)
+
+    async def pull(self, tenant: str, any_id: str, volume: Volume) -> SavedView:
+        """Take over what `push` sent from a host with the same kind of CPU, runsc and image: as a snapshot here."""
+        self._archive.check_room(self._paused)
+        record, manifest = await self._archive.look_up(tenant, any_id, volume)
+        image = await self._resolve(record.image)
+        return await self._archive.fetch(record, manifest, await self._sandboxes.key(image), volume)
 
     async def look_after(self) -> None:
         """Now and then: lifetimes end, idle ones are paused, those that ended by themselves are taken off."""
@@ -257,15 +279,6 @@ class KeptSandboxes:
                 except SandboxError as error:
                     kept.touch()  # tried again when it was idle for as long once more
                     log.warning("upkeep of a kept sandbox", sandbox=kept.id, error=str(error))
-
-    async def _take_back(self, record: Record, snapshot: Snapshot) -> None:
-        with contextlib.suppress(WorkerError):  # its image may come back; until then it cannot be resumed
-            await self._resolve(record.image)
-        if record.use == SAVED:
-            self._saved[record.id] = (record, snapshot)
-            return
-        kept = self._kept[record.id] = Kept(record, State.Paused)
-        kept.disk_bytes = snapshot.size_bytes
 
     async def _bring_up_new(self, tenant: str, image: Image, limits: Limits, expires_at_s: float | None) -> Kept:
         promise = await self._promises.make(limits)
@@ -350,14 +363,14 @@ class KeptSandboxes:
 
     async def _resume(self, kept: Kept) -> None:
         if kept.state is State.Gone:
-            raise _unknown()
+            raise unknown()
         if kept.state is State.Running:
             return
         kept.become(Event.Resume)
         try:
             image = await self._resolve(kept.record.image)
             kept.promise = await self._promises.make(kept.limits)
-            kept.live = await self._restore(await self._load(kept), image, kept.limits, kept.id)
+            kept.live = await self._restore(await self._archive.load(kept.record), image, kept.limits, kept.id)
         except BaseException:
             self._promises.drop(kept.promise)
             kept.become(Event.Failed)
@@ -365,10 +378,10 @@ class KeptSandboxes:
         kept.become(Event.Done)
         kept.touch()
         kept.disk_bytes = 0
-        await self._delete(kept.record.name)
+        await self._archive.delete(kept.record.name)
 
     async def _pause(self, kept: Kept) -> None:
-        self._check_room_on_disk()
+        self._archive.check_room(self._paused)
         self._check_free(kept)
         saved = await self._save(kept, Event.Pause, kept.record.name, kept.record)
         kept.disk_bytes = saved.size_bytes
@@ -421,66 +434,17 @@ class KeptSandboxes:
         self._kept.pop(kept.id, None)
         if kept.live is not None:
             await self._let_go(kept)
-        await self._delete(kept.record.name)
+        await self._archive.delete(kept.record.name)
         kept.become(Event.Done)
-
-    async def _load(self, kept: Kept) -> Snapshot:
-        saved = await asyncio.to_thread(self._sandboxes.snapshots.load, kept.record.name)
-        if saved is None:
-            raise SnapshotUnusable("what was saved of this sandbox is gone", hint="remove it")
-        return saved
-
-    async def _delete(self, name: str) -> None:
-        try:
-            await asyncio.to_thread(self._sandboxes.snapshots.delete, name)
-        except SandboxError as error:
-            log.warning("a snapshot cannot be removed", snapshot=name, detail=error.detail)
 
     def _find(self, tenant: str, sandbox_id: str) -> Kept:
         kept = self._kept.get(sandbox_id)
         if kept is None or kept.record.tenant != tenant:
-            raise _unknown()
+            raise unknown()
         return kept
-
-    def _find_saved(self, tenant: str, snapshot_id: str) -> tuple[Record, Snapshot]:
-        entry = self._saved.get(snapshot_id)
-        if entry is None or entry[0].tenant != tenant:
-            raise _unknown()
-        return entry
 
     def _check_free(self, kept: Kept) -> None:
         if kept.calls:
             raise SessionBusy("something runs in this sandbox", hint="wait for it, or destroy the sandbox")
         if kept.state not in IN_MEMORY:
-            raise _unknown()
-
-    def _check_room_on_disk(self) -> None:
-        if self.on_disk >= self._most_on_disk:
-            raise SnapshotSpaceExhausted(
-                f"this host keeps {self._most_on_disk} paused sandboxes and snapshots already",
-                hint="remove some: `sandpool sandbox ls` and `rm`",
-            )
-
-
-def _unknown() -> UnknownSandbox:
-    return UnknownSandbox("no such sandbox or snapshot", hint="`sandpool sandbox ls` shows yours")
-
-
-def _check_span(name: str, span_s: float | None) -> None:
-    if span_s is not None and not 0 < span_s <= LONGEST_S:
-        raise SpecInvalid(name, f"above 0, at most {LONGEST_S:g} seconds, or none")
-
-
-def _end_of(lifetime_s: float | None) -> float | None:
-    _check_span("lifetime_s", lifetime_s)
-    return None if lifetime_s is None else time.time() + lifetime_s
-
-
-def _saved_view(record: Record, saved: Snapshot) -> SavedView:
-    return SavedView(
-        id=record.id,
-        label=record.label,
-        image=record.image,
-        created_at_s=record.created_at_s,
-        disk_bytes=saved.size_bytes,
-    )
+            raise unknown()

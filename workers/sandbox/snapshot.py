@@ -91,6 +91,10 @@ class SnapshotShelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
     def draft(self, needed_bytes: int) -> Path:
         """An empty folder to checkpoint into, to be kept or discarded. SnapshotSpaceExhausted before any write."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,6 +8,7 @@
     <tenant>/<job_id>/<attempt_id>/out/<path>                 an output file of its code
     <tenant>/<job_id>/<attempt_id>/display/1-0.png            what its code displayed
     <tenant>/<job_id>/<attempt_id>/text/stdout                what its code printed, where it is long
+    <tenant>/_snapshots/<id>/...                              a sandbox's saved memory
 
 The tenant comes first because a tenant chooses its own job ids: no id may reach another tenant's record. Called by
 everything that reads or writes a volume; never touches one.
@@ -88,6 +89,11 @@ def record_key(tenant: str, job_id: str) -> str:
 def group_prefix(tenant: str, name: str, size: int) -> str:
     """Prefix of what is known of one job group, with its slash. No job id begins with `_`."""
     return f"{encode_tenant(tenant)}/_groups/{_checked_id(name, 'group name')}-{size}/"
+
+
+def snapshot_key(tenant: str, snapshot_id: str, name: str) -> str:
+    """Key of one file of a sandbox's snapshot. No job id begins with `_`."""
+    return check_key(f"{encode_tenant(tenant)}/_snapshots/{_checked_id(snapshot_id, 'snapshot id')}/{name}")
 
 
 def part_key(tenant: str, job_id: str, attempt_id: str, number: int) -> str:

@@ -1,0 +1,102 @@
+"""Snapshots into a volume and back, piece by piece: what another host of the same kind of CPU can go on with.
+
+    <tenant>/_snapshots/<id>/<file>             runsc's files, as they are
+    <tenant>/_snapshots/<id>/manifest.json      written last: what it is, and the SHA-256 of every file
+
+Called by `archive`. Memory stays flat however large a snapshot is. Whatever comes out of a volume is checked: names,
+sizes and digests against the manifest, the manifest by its schema; what it says of itself is checked by `records`.
+Blocking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from workers.sandbox.errors import SnapshotUnusable
+from workers.sandbox.snapshot import META, Snapshot, SnapshotMeta
+from workers.volumes.keys import snapshot_key
+from workers.volumes.store import Volume
+
+PIECE_BYTES = 1 << 20
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 256 * 1024
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}\.img$")]
+"""As runsc names them."""
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format: Literal[1] = 1
+    meta: SnapshotMeta
+    digests: Annotated[dict[FileName, Sha256], msgspec.Meta(min_length=1, max_length=16)]
+
+
+def send(snapshot: Snapshot, volume: Volume, tenant: str, snapshot_id: str) -> None:
+    """Raises VolumeError. Sent twice, it is there once."""
+    manifest_key = snapshot_key(tenant, snapshot_id, MANIFEST)
+    if volume.get(manifest_key, limit_bytes=MANIFEST_BYTES) is not None:
+        return
+    keys = {name: snapshot_key(tenant, snapshot_id, name) for name in snapshot.meta.files if name != META}
+    volume.delete(keys.values())  # of an attempt that broke off: without a manifest nobody reads them
+    digests = {name: _send_file(snapshot.folder / name, volume, key) for name, key in keys.items()}
+    volume.create(manifest_key, msgspec.json.encode(Manifest(meta=snapshot.meta, digests=digests)))
+
+
+def read_manifest(volume: Volume, tenant: str, snapshot_id: str) -> Manifest | None:
+    """None when there is no such snapshot. Raises SnapshotUnusable, VolumeError."""
+    content = volume.get(snapshot_key(tenant, snapshot_id, MANIFEST), limit_bytes=MANIFEST_BYTES)
+    if content is None:
+        return None
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _unusable(str(error)) from error
+    if set(manifest.digests) != set(manifest.meta.files) - {META}:
+        raise _unusable("the manifest names other files than the snapshot")
+    return manifest
+
+
+def fetch_files(manifest: Manifest, volume: Volume, tenant: str, snapshot_id: str, folder: Path) -> None:
+    """Every file of the snapshot into the empty `folder`. Raises SnapshotUnusable, VolumeError, OSError."""
+    for name, digest in manifest.digests.items():
+        _fetch_file(volume, snapshot_key(tenant, snapshot_id, name), folder / name, manifest.meta.files[name], digest)
+
+
+def _send_file(file: Path, volume: Volume, key: str) -> str:
+    digest = hashlib.sha256()
+    writer = volume.open_writer(key)
+    try:
+        with file.open("rb") as content:
+            while piece := content.read(PIECE_BYTES):
+                digest.update(piece)
+                writer.write(piece)
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    return digest.hexdigest()
+
+
+def _fetch_file(volume: Volume, key: str, file: Path, size_bytes: int, expected: str) -> None:
+    digest, done = hashlib.sha256(), 0
+    with file.open("xb") as target:
+
+        def write(piece: bytes) -> None:
+            nonlocal done
+            done += len(piece)
+            if done > size_bytes:
+                raise _unusable(f"{file.name} is larger than its manifest says")
+            digest.update(piece)
+            target.write(piece)
+
+        found = volume.fetch(key, write)
+    if found is None or done != size_bytes or digest.hexdigest() != expected:
+        raise _unusable(f"{file.name} is not what its manifest says")
+
+
+def _unusable(detail: str) -> SnapshotUnusable:
+    return SnapshotUnusable("what the volume holds is no usable snapshot", hint="send it again", detail=detail)
