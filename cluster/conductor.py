@@ -21,9 +21,10 @@ import structlog
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.app import Conductor, Parts, open_volumes, parts_of
-from cluster.dispatch import NAMESPACE, POOL_PREFIX, RayBench
+from cluster.dispatch import NAMESPACE, RayBench
 from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.dispatch_kept import ADDRESS_FILE
+from cluster.dispatch_pools import POOL_PREFIX
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.metrics import NoRecorder
 from cluster.metrics_ray import RayRecorder

@@ -1,35 +1,43 @@
-"""The bench on Ray: one long-lived pool actor per (node, database). The only way from the scheduler to a worker.
+"""The bench on Ray: pools and a host on every node of the cluster, as nodes come and go.
 
-It finds or starts the actors and shows them as nodes; what travels to and from one of them is `cluster.link`.
+It watches which nodes there are and has each run what its roles allow; what travels to and from one worker is
+`cluster.link`, who may run what and which share of connections is `cluster.membership`. Nothing here waits for a node
+that is gone: what ran there is lost at once, and retried elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+import structlog
 
 from cluster.dispatch_hosts import Hosts
+from cluster.dispatch_pools import Pools
 from cluster.errors import WorkerLost
-from cluster.link import WorkerLink
-from cluster.placement import PIPELINE, Node, PoolView
+from cluster.membership import Member, members_of, shares
+from cluster.placement import Node
+from cluster.placement.circuit import REMEMBERED, why_avoided
 from cluster.survey import Survey
-from workers.actors import PoolActor
-from workers.attempt import Attempt, Statement, encode_statement
-from workers.errors import WorkerError
+from workers.attempt import Attempt, Statement
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
-from workers.sql.pool import PoolStatus
-from workers.sql.spec import PoolSpec, with_doors
+from workers.sql.spec import PoolSpec
 from workers.volumes.spec import VolumeSpec
 
+log = structlog.get_logger("sandpool.dispatch")
+
 NAMESPACE = "sandpool"
-POOL_PREFIX = "pool:"
+WATCH_S = 1.0
+CALL_TIMEOUT_S = 10.0
+ONE_MISHAP_S = 1.0
+"""Losses within this time are one failure of the node: an actor that dies takes all of its work along."""
 
 
 class RayBench:
@@ -41,107 +49,119 @@ class RayBench:
         volumes: Mapping[str, VolumeSpec],
         host: HostSpec | None = None,
         *,
+        pinned: Collection[str] = (),
         grace_s: float,
     ) -> None:
+        """`pinned`: databases whose pools run on nodes with the role `db-egress` only."""
         self._specs = specs
-        self._volumes = dict(volumes)
-        self._grace_s = grace_s
+        self._pinned = frozenset(pinned)
+        self._pools = Pools(specs, volumes, grace_s=grace_s)
         self._hosts = Hosts(host, volumes, grace_s=grace_s)
-        self._links: dict[str, dict[str, WorkerLink[Statement]]] = {}
+        self._members: dict[str, Member] = {}
+        self._draining: set[str] = set()
+        self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._on_change: Callable[[], None] = lambda: None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        for node in alive:
-            name = node["NodeManagerHostname"] if len(alive) == 1 else node["NodeID"][:8]
-            host = self._hosts.spec_of(node["NodeID"], alone=len(alive) == 1)
-            doors = host.doors if host is not None else ""
-            self._links[name] = {
-                database: self._open(name, node["NodeID"], with_doors(_share(spec, len(alive)), doors))
-                for database, spec in self._specs.items()
-            }
-            self._hosts.place(name, node["NodeID"], NAMESPACE, alone=len(alive) == 1)
-        pools = [link.open() for links in self._links.values() for link in links.values()]
-        await asyncio.gather(self._hosts.open(), *pools)
+        await self._follow(await self._look())
+        self._watching = asyncio.create_task(self._watch(), name="nodes of the cluster")
 
-    def _open(self, node: str, node_id: str, spec: PoolSpec) -> WorkerLink[Statement]:
-        # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.
-        actor: Any = (
-            ray.remote(PoolActor)
-            .options(
-                name=f"{POOL_PREFIX}{spec.database}@{node}",
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=1000,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-            )
-            .remote(spec, self._volumes)
-        )
-        grace_s = spec.acquire_timeout_s + self._grace_s
-        near = node_id == ray.get_runtime_context().get_node_id()
-        return WorkerLink(actor, encode_statement, slots=spec.budget * PIPELINE, grace_s=grace_s, near=near)
+    async def _watch(self) -> None:
+        """Nodes come and go for as long as the bench is open."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                await self._follow(await self._look())
+            except Exception as error:  # noqa: BLE001 - Ray's own process may be away; whatever it is, the next look helps
+                log.warning("nodes not seen", error=f"{type(error).__name__}: {error}")
+
+    async def _look(self) -> dict[str, Member]:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return members_of(await asyncio.to_thread(ray.nodes))
+
+    async def _follow(self, members: dict[str, Member]) -> None:
+        """Make of the nodes that there are what they shall be."""
+        gone, come = self._members.keys() - members.keys(), members.keys() - self._members.keys()
+        if not gone and not come:
+            return
+        for name in gone:
+            log.warning("node gone", node=name)
+            self._pools.forget(name)
+            self._hosts.forget(name)
+            self._failures.pop(name, None)
+            self._draining.discard(name)
+        for name in sorted(come):
+            log.info("node joined", node=name, roles=sorted(members[name].roles))
+        self._members = members
+        if gone:
+            self._on_change()  # whoever waits may have waited for that node
+        self._hosts.place([members[name] for name in come if members[name].hosts], NAMESPACE)
+        await asyncio.gather(self._hosts.open(), self._share())
+        self._on_change()
+
+    async def _share(self) -> None:
+        staying = {name: member for name, member in self._members.items() if name not in self._draining}
+        for database, spec in self._specs.items():
+            sizes = shares(spec.budget, database in self._pinned, staying.values())
+            await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
 
     def nodes(self) -> Sequence[Node]:
-        # A node that went away has no busy slots, so it would draw every job to itself: while any other node answers
-        # for a database, those that do not are left out. Where none answers, its jobs find out by themselves.
-        answering = {database for links in self._links.values() for database, link in links.items() if link.answers}
+        now = time.monotonic()
         return [
             Node(
                 name,
-                {
-                    database: PoolView(link.slots, link.busy)
-                    for database, link in links.items()
-                    if link.answers or database not in answering
-                },
-                self._hosts.view(name),
+                self._pools.views(name),
+                self._hosts.view(name, member.roles),
+                member.labels,
+                draining=name in self._draining,
+                avoided=why_avoided(self._failures[name], now) if name in self._failures else "",
             )
-            for name, links in self._links.items()
+            for name, member in self._members.items()
         ]
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
-        return await self._links[node][database].run(statement)
+        with self._blaming(node):
+            link = self._pools.links.get(node, {}).get(database)
+            if link is None:
+                raise WorkerLost(f"node {node} has no pool for {database!r} any more")
+            return await link.run(statement)
 
     async def cancel(self, node: str, database: str, tenant: str, job_id: str) -> None:
-        await self._links[node][database].cancel(tenant, job_id)
+        if link := self._pools.links.get(node, {}).get(database):
+            await link.cancel(tenant, job_id)
 
     async def run_task(self, node: str, task: SandboxTask) -> Attempt:
-        return await self._hosts.run(node, task)
+        with self._blaming(node):
+            return await self._hosts.run(node, task)
 
     async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
         await self._hosts.cancel(node, tenant, job_id)
 
     def watch(self, on_change: Callable[[], None]) -> None:
-        self._hosts.on_change = on_change
+        self._on_change = self._hosts.on_change = on_change
 
     async def catalog(self, database: str) -> Catalog:
-        links = [links[database] for links in self._links.values() if database in links]
-        for link in sorted(links, key=lambda link: not link.answers):
+        for link in self._pools.of(database):
             return msgspec.msgpack.decode(await link.ask("catalog"), type=Catalog)
         raise WorkerLost(f"no node has a pool for database {database!r}")
 
     async def survey(self) -> Survey:
-        asked = {
-            (node, name): link for node, links in self._links.items() for name, link in links.items() if link.answers
-        }
-        answers = await asyncio.gather(*(_status_of(link) for link in asked.values()))
-        pools = {key: status for key, status in zip(asked, answers, strict=True) if status is not None}
-        return Survey(pools, self._hosts.statuses())
+        return Survey(await self._pools.statuses(), self._hosts.statuses())
 
     async def close(self, drain_timeout_s: float) -> None:
-        links = [link for pools in self._links.values() for link in pools.values()]
-        await asyncio.gather(self._hosts.close(drain_timeout_s), *(link.close(drain_timeout_s) for link in links))
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(self._hosts.close(drain_timeout_s), self._pools.close(drain_timeout_s))
 
-
-async def _status_of(link: WorkerLink[Statement]) -> PoolStatus | None:
-    """None: it does not answer, or cannot open."""
-    try:
-        return msgspec.msgpack.decode(await link.ask("status"), type=PoolStatus)
-    except (WorkerError, WorkerLost):
-        return None
-
-
-def _share(spec: PoolSpec, nodes: int) -> PoolSpec:
-    """One node's part of a database's connection budget, which holds across all nodes."""
-    return msgspec.structs.replace(spec, budget=max(1, spec.budget // nodes))
+    @contextlib.contextmanager
+    def _blaming(self, node: str) -> Iterator[None]:
+        """A worker that is lost counts against its node, once for all that it took along."""
+        try:
+            yield
+        except WorkerLost:
+            now = time.monotonic()
+            failures = self._failures[node]
+            if node in self._members and not (failures and now - failures[-1] < ONE_MISHAP_S):
+                failures.append(now)
+            raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.errors import WorkerLost
 from cluster.host_views import Claims, view_of
 from cluster.link import WorkerLink
+from cluster.membership import Member, seats
 from cluster.placement import HostView
 from workers.attempt import Attempt
 from workers.errors import WorkerError
@@ -56,22 +57,28 @@ class HostLink:
         return self._status if self._link.answers else None
 
     async def open(self) -> None:
-        """Wait until the host is open, or says why it cannot be."""
+        """Wait until the host is open, or says why it cannot be; done already where it was called before."""
+        if self._polling is not None:
+            return
         await self._poll_once()
         self._polling = asyncio.create_task(self._poll(), name="host status")
 
-    def view(self) -> HostView | None:
+    def view(self, roles: Collection[str]) -> HostView | None:
         """None where this node has no host."""
         if self._status is None:
             return None
-        return view_of(self._status, self._claims, answers=self._link.answers)
+        return view_of(self._status, self._claims, answers=self._link.answers, roles=roles)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._claims.tasks)
 
     async def run(self, task: SandboxTask) -> Attempt:
-        self._claims.limits[task.attempt_id] = task.limits
+        self._claims.tasks[task.attempt_id] = task
         try:
             return await self._link.run(task)
         finally:
-            del self._claims.limits[task.attempt_id]
+            del self._claims.tasks[task.attempt_id]
 
     async def cancel(self, tenant: str, job_id: str) -> None:
         await self._link.cancel(tenant, job_id)
@@ -86,6 +93,12 @@ class HostLink:
             # So that no sandbox is ended by the death of its host only.
             await self._link.ask("close")
         await self._link.close(drain_timeout_s)
+
+    def abandon(self) -> None:
+        """Its node is gone."""
+        if self._polling is not None:
+            self._polling.cancel()
+        self._link.abandon("its node is gone")
 
     async def _poll(self) -> None:
         while True:
@@ -116,43 +129,53 @@ class Hosts:
         self._volumes = dict(volumes)
         self._grace_s = grace_s
         self._links: dict[str, HostLink] = {}
+        self._seats: dict[str, tuple[str, int]] = {}
+        self._doors: dict[str, str] = {}
         self.on_change: Callable[[], None] = lambda: None
 
-    def place(self, node: str, node_id: str, namespace: str, *, alone: bool) -> None:
-        """Start, or find, the host of this node. Where nodes share a machine, each has a folder of its own."""
-        spec = self.spec_of(node_id, alone=alone)
-        if spec is None:
+    def place(self, members: Sequence[Member], namespace: str) -> None:
+        """Start, or find, the hosts of these nodes. Where nodes share a machine, each has a folder of its own."""
+        if self._spec is None:
             return
-        actor: Any = (
+        for name, number in seats(self._seats, members).items():
+            member = next(member for member in members if member.name == name)
+            self._seats[name] = member.machine, number
+            spec = _own(self._spec, number)
+            self._doors[name] = spec.doors
+            near = member.node_id == ray.get_runtime_context().get_node_id()
+            actor = self._start(member, spec, namespace)
+            self._links[name] = HostLink(actor, spec, self._grace_s, lambda: self.on_change(), near=near)
+
+    def _start(self, member: Member, spec: HostSpec, namespace: str) -> Any:
+        return (
             ray.remote(HostActor)
             .options(
-                name=f"{HOST_PREFIX}{node}",
+                name=f"{HOST_PREFIX}{member.name}",
                 namespace=namespace,
                 lifetime="detached",
                 get_if_exists=True,
                 num_cpus=0,
                 max_restarts=-1,
                 max_concurrency=1000,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(member.node_id, soft=False),
             )
             .remote(spec, self._volumes)
         )
-        near = node_id == ray.get_runtime_context().get_node_id()
-        self._links[node] = HostLink(actor, spec, self._grace_s, lambda: self.on_change(), near=near)
 
-    def spec_of(self, node_id: str, *, alone: bool) -> HostSpec | None:
-        """What the host of this node is told; None where there is none."""
-        if self._spec is None or alone:
-            return self._spec
-        own = f"{self._spec.name}-{node_id[:8]}"
-        return msgspec.structs.replace(self._spec, folder=f"{self._spec.folder}/{node_id[:8]}", name=own)
+    def doors(self, node: str) -> str:
+        """Where the pools of this node find the doors of its sandboxes; empty where there are none."""
+        return self._doors.get(node, "")
 
     async def open(self) -> None:
         await asyncio.gather(*(link.open() for link in self._links.values()))
 
-    def view(self, node: str) -> HostView | None:
+    def view(self, node: str, roles: Collection[str]) -> HostView | None:
         link = self._links.get(node)
-        return link.view() if link else None
+        return link.view(roles) if link else None
+
+    def busy(self, node: str) -> bool:
+        link = self._links.get(node)
+        return link is not None and link.busy
 
     def statuses(self) -> dict[str, HostStatus]:
         """What each host that answers said last."""
@@ -160,10 +183,35 @@ class Hosts:
 
     async def run(self, node: str, task: SandboxTask) -> Attempt:
         """Raises WorkerLost."""
-        return await self._links[node].run(task)
+        link = self._links.get(node)
+        if link is None:
+            raise WorkerLost(f"node {node} has no host any more")
+        return await link.run(task)
 
     async def cancel(self, node: str, tenant: str, job_id: str) -> None:
-        await self._links[node].cancel(tenant, job_id)
+        if link := self._links.get(node):
+            await link.cancel(tenant, job_id)
+
+    def forget(self, node: str) -> None:
+        """The node is gone, and all that ran there."""
+        self._seats.pop(node, None)
+        self._doors.pop(node, None)
+        if link := self._links.pop(node, None):
+            link.abandon()
+
+    async def leave(self, node: str, drain_timeout_s: float) -> None:
+        """Drain and end the host of this node."""
+        self._seats.pop(node, None)
+        self._doors.pop(node, None)
+        if link := self._links.pop(node, None):
+            await link.close(drain_timeout_s)
 
     async def close(self, drain_timeout_s: float) -> None:
-        await asyncio.gather(*(link.close(drain_timeout_s) for link in self._links.values()))
+        await asyncio.gather(*(self.leave(node, drain_timeout_s) for node in list(self._links)))
+
+
+def _own(spec: HostSpec, number: int) -> HostSpec:
+    """What the host of one node is told; the first of a machine keeps the folder in which its snapshots are."""
+    if number == 0:
+        return spec
+    return msgspec.structs.replace(spec, folder=f"{spec.folder}/{number}", name=f"{spec.name}-{number}")

@@ -82,11 +82,11 @@ class EmbeddedBench:
 
     async def run_task(self, _node: str, task: SandboxTask) -> Attempt:
         assert self._desk is not None, "placed where there is a host"
-        self._claims.limits[task.attempt_id] = task.limits
+        self._claims.tasks[task.attempt_id] = task
         try:
             return await self._desk.run(task)
         finally:
-            del self._claims.limits[task.attempt_id]
+            del self._claims.tasks[task.attempt_id]
 
     async def cancel_task(self, _node: str, tenant: str, job_id: str) -> None:
         if self._desk is not None:

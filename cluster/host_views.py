@@ -6,11 +6,13 @@ nothing of sandboxes that people keep: whichever is more counts. The host has th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from cluster.placement import HostView
+from cluster.placement import GpuView, HostView
+from workers.gpu.shares import GpuStatus
 from workers.sandbox.hosting import HostStatus
-from workers.sandbox.limits import Limits
+from workers.sandbox.task import SandboxTask
 
 STARTING = "it is starting"
 
@@ -19,30 +21,57 @@ STARTING = "it is starting"
 class Claims:
     """What tasks under way were placed with."""
 
-    limits: dict[str, Limits] = field(default_factory=dict)
+    tasks: dict[str, SandboxTask] = field(default_factory=dict)
     """By attempt."""
 
     @property
     def memory_bytes(self) -> int:
-        return sum(each.memory_bytes for each in self.limits.values())
+        return sum(task.limits.memory_bytes for task in self.tasks.values())
 
     @property
     def cpus(self) -> float:
-        return sum(each.cpus for each in self.limits.values())
+        return sum(task.limits.cpus for task in self.tasks.values())
+
+    def on_gpu(self, gpu: GpuStatus) -> tuple[int, str]:
+        """Bytes of this GPU, and whose: a share without a size is all that is free."""
+        uuid = gpu.gpu.uuid
+        held = [(share, task.tenant) for task in self.tasks.values() for share in task.gpus if share.uuid == uuid]
+        whole = gpu.gpu.memory_bytes - gpu.foreign_bytes
+        return sum(share.memory_bytes or whole for share, _ in held), held[0][1] if held else ""
 
 
-def view_of(status: HostStatus, claims: Claims, *, answers: bool = True) -> HostView:
-    """The host now."""
+def view_of(
+    status: HostStatus, claims: Claims, *, answers: bool = True, roles: Collection[str] = ("cpu", "gpu")
+) -> HostView:
+    """The host now, as far as the roles of its node go."""
     return HostView(
         cpus=status.cpus,
         memory_bytes=status.memory_bytes,
         reserved_cpus=max(status.reserved_cpus, claims.cpus),
         reserved_bytes=max(status.reserved_bytes, claims.memory_bytes),
-        sandboxes=max(status.sandboxes, len(claims.limits)),
+        sandboxes=max(status.sandboxes, len(claims.tasks)),
         most_sandboxes=status.most_sandboxes,
         images=frozenset(_refs(status)),
         warm=_by_name(status.warm),
+        gpus=tuple(_gpu_view(gpu, claims) for gpu in status.gpus) if "gpu" in roles else (),
+        gpus_only="cpu" not in roles,
         unwell="" if answers and status.open else "it does not answer" if not answers else STARTING,
+    )
+
+
+def _gpu_view(status: GpuStatus, claims: Claims) -> GpuView:
+    """A GPU, with what its host says is held of it or what was placed on it since, whichever is more."""
+    gpu = status.gpu
+    claimed_bytes, tenant = claims.on_gpu(status)
+    return GpuView(
+        gpu.uuid,
+        gpu.model,
+        gpu.memory_bytes,
+        reserved_bytes=max(status.reserved_bytes, claimed_bytes),
+        used_bytes=status.foreign_bytes,
+        healthy=not gpu.unhealthy,
+        mig=gpu.mig,
+        tenant=status.tenant or tenant,
     )
 
 

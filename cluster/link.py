@@ -260,13 +260,19 @@ class WorkerLink(Generic[W]):
         with contextlib.suppress(RayError, TimeoutError):
             async with asyncio.timeout(drain_timeout_s + CALL_TIMEOUT_S):
                 await self._actor.drain.remote(drain_timeout_s)
+        self.abandon("closing")
+
+    def abandon(self, reason: str) -> None:
+        """Wait for nothing more of this worker: what it had is lost now, and what of it still lives is ended."""
+        self.answers = False
         self._collector.cancel()
         self._drop_way()
         if self._sender is not None:
             self._sender.cancel()
         self._outbox.clear()
-        self._lose(list(self._waiting.values()), RuntimeError("closing"))
-        ray.kill(self._actor)
+        self._lose(list(self._waiting.values()), RuntimeError(reason))
+        with contextlib.suppress(RayError):
+            ray.kill(self._actor)
 
 
 def _cancelled(work: Work) -> Attempt:

@@ -233,7 +233,7 @@ class Scheduler:
 
     async def _work(self, run: Run, stage: Stage, placed: Placed, work: Statement | SandboxTask) -> Attempt:
         if not isinstance(work, Statement):
-            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus))
+            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus, stage.need))
         if run.sql.extraction is not None:
             return await self._extracting.run(run, placed.node, work)
         return await self._bench.run(placed.node, stage.need.database, work)

@@ -15,8 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from cluster.admission import Admitted
+from cluster.placement import Need
 from sandpool.job import CommandJob, PythonJob, SqlJob, check_object
 from sandpool.outcome import Part
+from workers.gpu.shares import Share
 from workers.sandbox.jobs.programs import TABLE_FOLDER
 from workers.sandbox.limits import GIB, Limits
 from workers.sandbox.task import Input, Query, SandboxTask
@@ -127,9 +129,12 @@ def _task(whose: Whose, admitted: Admitted, limits: Limits, **asked: Any) -> San
     )
 
 
-def on_gpus(task: SandboxTask, gpus: tuple[str, ...]) -> SandboxTask:
-    """The task with the GPUs of its placement."""
-    return msgspec.structs.replace(task, gpus=gpus) if gpus else task
+def on_gpus(task: SandboxTask, gpus: tuple[str, ...], need: Need) -> SandboxTask:
+    """The task with the GPUs of its placement, and how much of each it was promised."""
+    if need.sandbox is None or need.sandbox.gpu is None:
+        return task
+    memory_bytes = need.sandbox.gpu.memory_bytes
+    return msgspec.structs.replace(task, gpus=tuple(Share(uuid, memory_bytes) for uuid in gpus))
 
 
 def attempt_id(number: int) -> str:

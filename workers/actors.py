@@ -71,6 +71,12 @@ class PoolActor:
         """See Pool.cancel."""
         return self._pool is not None and await self._pool.cancel(job_id, tenant)
 
+    async def set_budget(self, budget: int) -> None:
+        """See Pool.set_budget. Kept for a pool that is not open yet."""
+        self._spec = msgspec.structs.replace(self._spec, budget=budget)
+        if self._pool is not None:
+            self._pool.set_budget(budget)
+
     async def catalog(self) -> bytes:
         """The database's Catalog as msgpack."""
         await self._open()

@@ -21,6 +21,7 @@ def fits(need: SandboxNeed, node: Node) -> bool:
         and not node.draining
         and not node.avoided
         and not host.unwell
+        and (need.gpu is not None or not host.gpus_only)
         and carries(node, need)
     )
 

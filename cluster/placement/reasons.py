@@ -36,6 +36,10 @@ def explain(need: SandboxNeed, nodes: Iterable[Node]) -> Wait | Never:
 def _lasting(need: SandboxNeed, total: int) -> Iterator[Check]:
     """What no host has, or is too small for."""
     yield lambda _, host: need.image in host.images, lambda _: f"no host has image {need.image!r}"
+    yield (
+        lambda _, host: need.gpu is not None or not host.gpus_only,
+        lambda _: "every host with its image is kept for jobs with GPUs",
+    )
     for key, value in need.labels.items():
         yield _labelled(need, key, value, total)
     for database in need.databases:

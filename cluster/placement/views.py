@@ -59,6 +59,8 @@ class HostView:
     snapshots: frozenset[str] = frozenset()
     """Images of which a snapshot is there: a restore takes a fifth of a second, a boot two."""
     gpus: tuple[GpuView, ...] = ()
+    gpus_only: bool = False
+    """Kept for jobs with GPUs, even while it idles and others are full."""
     unwell: str = ""
     """Why nothing more is placed there although it answers, for example `its disk is full`."""
     free_cpus: float = field(init=False)

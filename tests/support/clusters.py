@@ -46,6 +46,7 @@ def host_view(random: Random, name: str) -> HostView:
         warm={image: random.randint(0, 2) for image in random.sample(IMAGES, random.randint(0, 2))},
         snapshots=frozenset(random.sample(IMAGES, random.randint(0, 2))),
         gpus=tuple(gpu_view(random, f"GPU-{name}-{index}") for index in range(random.choice([0, 1, 3, 4]))),
+        gpus_only=random.random() < 0.1,
         unwell="its disk is full" if random.random() < 0.1 else "",
     )
 

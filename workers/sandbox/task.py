@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from workers.gpu.shares import Share
 from workers.sandbox.limits import Limits
 
 
@@ -66,7 +67,8 @@ class SandboxTask(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 0
     """Ceilings of a result that is a table."""
     databases: tuple[str, ...] = ()
-    gpus: tuple[str, ...] = ()
+    gpus: tuple[Share, ...] = ()
+    """What it was placed on."""
 
 
 # Parameters came as JSON and stay JSON: msgpack has no integers above 64 bits.

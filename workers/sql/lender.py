@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from workers.errors import PoolBusy, PoolClosed, WorkerError
 from workers.sql.faults import translate
 from workers.sql.line import Line, Sort
@@ -55,7 +57,7 @@ class _Shelf:
     """The connections of one sort."""
 
     open: Callable[[], Awaitable[Loan]]
-    limit: int
+    limit: int = 0
     idle: list[Loan] = field(default_factory=list)
     count: int = 0
 
@@ -71,12 +73,10 @@ class Lender:
         open_wire: Callable[[], Awaitable[Loan]] | None = None,
     ) -> None:
         self._spec = spec
-        self._shelves = {
-            Sort.Small: _Shelf(open_session, spec.budget),
-            Sort.Bulk: _Shelf(open_bulk, max(1, min(spec.bulk_budget, spec.budget))),
-        }
+        self._shelves = {Sort.Small: _Shelf(open_session), Sort.Bulk: _Shelf(open_bulk)}
         if open_wire is not None:
-            self._shelves[Sort.Wire] = _Shelf(open_wire, spec.most_wires)
+            self._shelves[Sort.Wire] = _Shelf(open_wire)
+        self._set_limits()
         self._line: Line[Request] = Line()
         self._is_handing_over = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +97,32 @@ class Lender:
     @property
     def waiting_count(self) -> int:
         return self._line.count
+
+    def set_budget(self, budget: int) -> None:
+        """Another number of connections from now on. Of too many, idle ones are closed now and lent ones when they come
+        back; of too few, those who wait get one each."""
+        self._spec = msgspec.structs.replace(self._spec, budget=budget)
+        self._set_limits()
+        for shelf in self._shelves.values():
+            while shelf.idle and (self.open_count > budget or shelf.count > shelf.limit):
+                self._close_soon(shelf.idle.pop(0))
+                shelf.count -= 1
+        while not self._closed and self.open_count < budget:
+            request = self._line.next(self._servable(None))
+            if request is None:
+                break
+            self._shelves[request.sort].count += 1
+            self._prepare(request, None)
+
+    def _set_limits(self) -> None:
+        spec = self._spec
+        limits = {
+            Sort.Small: spec.budget,
+            Sort.Bulk: max(1, min(spec.bulk_budget, spec.budget)),
+            Sort.Wire: spec.most_wires,
+        }
+        for sort, shelf in self._shelves.items():
+            shelf.limit = limits[sort]
 
     def lend(self, tenant: str, sort: Sort = Sort.Small) -> Loan | None:
         """A connection that last served this tenant, where one is idle: nothing to wait for, open or reset."""
@@ -162,7 +188,7 @@ class Lender:
 
     def release(self, loan: Loan, sort: Sort = Sort.Small) -> None:
         """Take a connection back; a broken one is closed and its place given on."""
-        if self._closed or not loan.is_open:
+        if self._closed or not loan.is_open or self.open_count > self._spec.budget:
             self.discard(loan, sort)
             return
         if not self._line.count:
@@ -295,7 +321,7 @@ class Lender:
 
     def _free_place(self, sort: Sort) -> None:
         self._shelves[sort].count -= 1
-        if self._closed:
+        if self._closed or self.open_count >= self._spec.budget:
             return
         request = self._line.next(self._servable(None))
         if request is not None:

@@ -88,6 +88,11 @@ class Pool:
         """What the broker borrows its connections from."""
         return self._lender
 
+    def set_budget(self, budget: int) -> None:
+        """Another share of the database's connections from now on; see Lender.set_budget."""
+        self._spec = msgspec.structs.replace(self._spec, budget=budget)
+        self._lender.set_budget(budget)
+
     async def start(self) -> None:
         """Connect and check the role. Raises DatabaseUnavailable, DatabaseRefusesRole."""
         session = await self._lender.acquire("", self._spec.connect_timeout_s)

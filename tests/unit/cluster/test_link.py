@@ -15,6 +15,7 @@ from ray.exceptions import RaySystemError
 from cluster.dispatch import RayBench
 from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
+from cluster.membership import Member
 from cluster.placement import Need, Placed, place
 from sandpool.outcome import Ending
 from workers.attempt import Attempt, Statement, decode_statement, encode_statement
@@ -156,7 +157,8 @@ async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
 ) -> None:
     bench = RayBench({}, {}, grace_s=1.0)
     other = WorkerLink(FakeActor(), encode_statement, slots=8, grace_s=1.0)
-    bench._links = {"a": {"flights": link}, "b": {"flights": other}}
+    bench._pools.links = {"a": {"flights": link}, "b": {"flights": other}}
+    bench._members = {name: Member(name, name, "here") for name in ("a", "b")}
     other.busy = 3
     try:
         assert place(Need("flights"), bench.nodes()) == Placed("a")

@@ -54,6 +54,7 @@ def could_run(need: SandboxNeed, node: Node) -> bool:
         and host.reserved_cpus + need.cpus <= host.cpus
         and host.reserved_bytes + need.memory_bytes <= host.memory_bytes
         and need.image in host.images
+        and (need.gpu is not None or not host.gpus_only)
         and need.labels.items() <= node.labels.items()
         and set(need.databases) <= set(node.pools)
         and (need.gpu is None or len(devices_free(need, node)) >= need.gpu.count)

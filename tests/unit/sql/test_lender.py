@@ -262,3 +262,53 @@ async def test_whatever_happens_the_budget_holds_and_no_connection_is_lost(seed:
     await asyncio.sleep(0.01)
     assert house.lender.waiting_count == 0
     assert house.lender.open_count == house.lender.idle_count == house.open_now <= budget
+
+
+async def test_a_smaller_budget_closes_idle_connections_now_and_lent_ones_when_they_come_back() -> None:
+    house = House(budget=3)
+    async with house.loan("a"), house.loan("b"):
+        async with house.loan("c"):
+            pass
+        assert house.open_now == 3
+        house.lender.set_budget(1)
+        assert house.lender.open_count == 2
+    await asyncio.sleep(0.01)
+    assert house.open_now == house.lender.open_count == 1
+    async with house.loan("d"):
+        assert house.open_now == 1
+        with pytest.raises(PoolBusy):
+            await house.lender.acquire("e", 0.01)
+
+
+async def test_a_larger_budget_serves_those_who_wait_at_once() -> None:
+    house = House(budget=1)
+    async with house.loan("a"):
+        waiting = [asyncio.create_task(house.lender.acquire(f"t{number}", 5.0)) for number in range(3)]
+        await asyncio.sleep(0.01)
+        house.lender.set_budget(3)
+        await asyncio.sleep(0.01)
+        assert sum(task.done() for task in waiting) == 2
+        assert house.lender.open_count == 3
+    for loan in await asyncio.wait_for(asyncio.gather(*waiting), 1.0):
+        house.lender.release(loan)
+    assert house.lender.open_count == 3
+
+
+async def test_under_changing_budgets_nobody_is_forgotten_and_the_last_budget_holds() -> None:
+    random = Random(7)
+    house = House(budget=4)
+
+    async def use(number: int) -> None:
+        async with house.loan(f"t{number % 5}", sort=random.choice([Sort.Small, Sort.Small, Sort.Bulk, Sort.Wire])):
+            await asyncio.sleep(random.random() / 200)
+
+    async def change() -> None:
+        for _ in range(40):
+            house.lender.set_budget(random.randint(1, 6))
+            await asyncio.sleep(0.004)
+        house.lender.set_budget(2)
+
+    await asyncio.wait_for(asyncio.gather(change(), *(use(number) for number in range(300))), 20.0)
+    await asyncio.sleep(0.02)
+    assert house.lender.waiting_count == 0
+    assert house.open_now == house.lender.open_count == house.lender.idle_count <= 2

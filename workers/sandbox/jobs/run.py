@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ import structlog
 from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Part, Said, Usage
 from workers.attempt import Attempt, not_started
 from workers.errors import WorkerError
+from workers.gpu.shares import Share
 from workers.sandbox.cgroup import CgroupUsage
 from workers.sandbox.errors import SandboxError, SessionError
 from workers.sandbox.jobs.collecting import Collected, Place, collect, keep_displays, keep_texts
@@ -49,7 +50,9 @@ OVERHEAD_S = LEASE_S + STAGE_S + COLLECT_S
 class Leases(Protocol):
     """What this needs of a host (`workers.sandbox.host`)."""
 
-    def lease(self, image: str, limits: Limits, *, tenant: str) -> AbstractAsyncContextManager[Lease]: ...
+    def lease(
+        self, image: str, limits: Limits, *, tenant: str, gpus: Sequence[Share] = ()
+    ) -> AbstractAsyncContextManager[Lease]: ...
 
 
 @dataclass(slots=True)
@@ -154,7 +157,8 @@ async def _handed_out(host: Leases, task: SandboxTask, course: Course) -> AsyncI
     started_s = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.timeout(LEASE_S):
-            lease = await stack.enter_async_context(host.lease(task.image, task.limits, tenant=task.tenant))
+            wanted = host.lease(task.image, task.limits, tenant=task.tenant, gpus=task.gpus)
+            lease = await stack.enter_async_context(wanted)
         course.usage = Usage(hand_out_s=round(time.monotonic() - started_s, 6), image=_short(lease.image))
         course.lease = lease
         try:

@@ -1,0 +1,141 @@
+"""The pools on Ray: one long-lived pool actor per (node, database), resized as nodes come and go.
+
+Made by `cluster.dispatch`, which decides nothing about shares itself (`cluster.membership` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import ray
+import structlog
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.errors import WorkerLost
+from cluster.link import WorkerLink
+from cluster.membership import Member
+from cluster.placement import PIPELINE, PoolView
+from workers.actors import PoolActor
+from workers.attempt import Statement, encode_statement
+from workers.errors import WorkerError
+from workers.sql.pool import PoolStatus
+from workers.sql.spec import PoolSpec, with_doors
+from workers.volumes.spec import VolumeSpec
+
+log = structlog.get_logger("sandpool.pools")
+
+POOL_PREFIX = "pool:"
+LEAVE_S = 5.0
+"""For statements of a pool that another node's takes the place of."""
+PoolLink = WorkerLink[Statement]
+
+
+class Pools:
+    """Links to every pool, by node and database."""
+
+    def __init__(self, specs: Mapping[str, PoolSpec], volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
+        self._specs = specs
+        self._volumes = dict(volumes)
+        self._grace_s = grace_s
+        self.links: dict[str, dict[str, PoolLink]] = {}
+
+    async def share(
+        self,
+        database: str,
+        members: Mapping[str, Member],
+        sizes: Mapping[str, int],
+        namespace: str,
+        doors: Callable[[str], str],
+    ) -> None:
+        """Have pools of these sizes on these nodes and nowhere else. Those that shrink do so before others open."""
+        spec = self._specs[database]
+        for name in [name for name, links in self.links.items() if database in links and name not in sizes]:
+            await self.links[name].pop(database).close(LEAVE_S)
+        kept = [name for name in sizes if database in self.links.get(name, {})]
+        await asyncio.gather(*(self._resize(self.links[name][database], sizes[name]) for name in kept))
+        opened = []
+        for name, size in sizes.items():
+            links = self.links.setdefault(name, {})
+            if database not in links:
+                own = with_doors(msgspec.structs.replace(spec, budget=size), doors(name))
+                links[database] = self._start(members[name], own, namespace)
+                opened.append(self._open(links[database], size))
+        await asyncio.gather(*opened)
+
+    def forget(self, name: str) -> None:
+        """The node is gone, and all that ran there."""
+        for link in self.links.pop(name, {}).values():
+            link.abandon("its node is gone")
+
+    def views(self, name: str) -> dict[str, PoolView]:
+        """The pools of one node. One that does not answer has no busy slots, so it would draw every job to itself:
+        while any other node answers for a database, those that do not are left out. Where none answers, its jobs find
+        out by themselves."""
+        return {
+            database: PoolView(link.slots, link.busy)
+            for database, link in self.links.get(name, {}).items()
+            if link.answers or not any(links[database].answers for links in self.links.values() if database in links)
+        }
+
+    def of(self, database: str) -> list[PoolLink]:
+        """Every pool of this database, those that answer first."""
+        links = [links[database] for links in self.links.values() if database in links]
+        return sorted(links, key=lambda link: not link.answers)
+
+    async def statuses(self) -> dict[tuple[str, str], PoolStatus]:
+        """What each pool that answers says of itself, by node and database."""
+        asked = {(node, name): link for node, links in self.links.items() for name, link in links.items() if link.answers}
+        answers = await asyncio.gather(*(_status_of(link) for link in asked.values()))
+        return {key: status for key, status in zip(asked, answers, strict=True) if status is not None}
+
+    def busy(self, name: str) -> bool:
+        return any(link.busy for link in self.links.get(name, {}).values())
+
+    async def leave(self, name: str, drain_timeout_s: float) -> None:
+        """Drain and end the pools of this node."""
+        await asyncio.gather(*(link.close(drain_timeout_s) for link in self.links.pop(name, {}).values()))
+
+    async def close(self, drain_timeout_s: float) -> None:
+        await asyncio.gather(*(self.leave(name, drain_timeout_s) for name in list(self.links)))
+
+    def _start(self, member: Member, spec: PoolSpec, namespace: str) -> PoolLink:
+        # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.
+        actor: Any = (
+            ray.remote(PoolActor)
+            .options(
+                name=f"{POOL_PREFIX}{spec.database}@{member.name}",
+                namespace=namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=1000,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(member.node_id, soft=False),
+            )
+            .remote(spec, self._volumes)
+        )
+        grace_s = spec.acquire_timeout_s + self._grace_s
+        near = member.node_id == ray.get_runtime_context().get_node_id()
+        return WorkerLink(actor, encode_statement, slots=spec.budget * PIPELINE, grace_s=grace_s, near=near)
+
+    async def _open(self, link: PoolLink, size: int) -> None:
+        await link.open()
+        await self._resize(link, size)  # it may have been there before, with another share
+
+    async def _resize(self, link: PoolLink, size: int) -> None:
+        link.slots = size * PIPELINE
+        try:
+            await link.ask("set_budget", size)
+        except (WorkerError, WorkerLost) as error:
+            log.warning("a pool keeps its share", error=str(error))
+
+
+async def _status_of(link: PoolLink) -> PoolStatus | None:
+    """None: it does not answer, or cannot open."""
+    try:
+        return msgspec.msgpack.decode(await link.ask("status"), type=PoolStatus)
+    except (WorkerError, WorkerLost):
+        return None

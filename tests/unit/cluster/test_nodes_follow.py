@@ -1,0 +1,148 @@
+"""The bench follows the cluster: who joins gets workers, who is gone loses its work at once, shares add up.
+
+Ray is stood in for by actors without it; real nodes join and die in tests/e2e/test_nodes.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cluster.dispatch import RayBench
+from cluster.dispatch_pools import Pools
+from cluster.errors import WorkerLost
+from cluster.link import WorkerLink
+from cluster.membership import Member
+from cluster.placement import PIPELINE, Need, Placed, Wait, place
+from tests.unit.cluster.test_link import FakeActor, Method, statement
+from workers.attempt import encode_statement
+from workers.sql.spec import PoolSpec
+
+SPEC = PoolSpec(database="flights", dsn="postgresql://nowhere/x", budget=8)
+
+
+class Budgeted(FakeActor):
+    """A pool actor that remembers its budget and whether it was ended."""
+
+    def __init__(self, budget: int) -> None:
+        super().__init__()
+        self.budget = budget
+        self.start, self.set_budget, self.drain = Method(self._start), Method(self._set_budget), Method(self._drain)
+
+    async def _start(self) -> None:
+        return None
+
+    async def _set_budget(self, budget: int) -> None:
+        self.budget = budget
+
+    async def _drain(self, timeout_s: float) -> bool:
+        return True
+
+
+@pytest.fixture
+async def actors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Budgeted]:
+    """What was started, by node."""
+    made: dict[str, Budgeted] = {}
+
+    def start(self: Pools, member: Member, spec: PoolSpec, namespace: str) -> Any:
+        made[member.name] = Budgeted(spec.budget)
+        return WorkerLink(made[member.name], encode_statement, slots=spec.budget * PIPELINE, grace_s=1.0)
+
+    monkeypatch.setattr(Pools, "_start", start)
+    monkeypatch.setattr("cluster.link.ray.kill", lambda actor: None)
+    return made
+
+
+@pytest.fixture
+async def bench(actors: dict[str, Budgeted]) -> AsyncIterator[RayBench]:
+    made = RayBench({"flights": SPEC}, {}, grace_s=1.0)
+    yield made
+    await made.close(0.0)
+
+
+def cluster(*names: str, **roles: frozenset[str]) -> dict[str, Member]:
+    return {name: Member(name, name, "m", roles=roles.get(name, Member("", "", "").roles)) for name in names}
+
+
+async def test_shares_follow_the_nodes_and_never_exceed_the_budget(
+    bench: RayBench, actors: dict[str, Budgeted]
+) -> None:
+    await bench._follow(cluster("a"))
+    assert actors["a"].budget == 8
+    await bench._follow(cluster("a", "b", "c"))
+    assert [actors[name].budget for name in "abc"] == [3, 3, 2]
+    assert [node.pools["flights"].slots for node in bench.nodes()] == [12, 12, 8]
+    await bench._follow(cluster("a", "c"))
+    assert [actors[name].budget for name in "ac"] == [4, 4]
+
+
+async def test_the_work_of_a_node_that_is_gone_is_lost_at_once_and_the_node_forgotten(
+    bench: RayBench, actors: dict[str, Budgeted]
+) -> None:
+    await bench._follow(cluster("a", "b"))
+    actors["b"].gate.clear()
+    running = asyncio.create_task(bench.run("b", "flights", statement("job", timeout_s=60.0)))
+    await asyncio.sleep(0.02)
+    await bench._follow(cluster("a"))
+    with pytest.raises(WorkerLost, match="gone"):
+        await asyncio.wait_for(running, 1.0)
+    assert [node.name for node in bench.nodes()] == ["a"]
+    with pytest.raises(WorkerLost, match="no pool"):
+        await bench.run("b", "flights", statement("late"))
+
+
+async def test_whoever_waits_is_told_when_a_node_joins(bench: RayBench, actors: dict[str, Budgeted]) -> None:
+    told = asyncio.Event()
+    bench.watch(told.set)
+    await bench._follow(cluster("a"))
+    assert told.is_set()
+    told.clear()
+    await bench._follow(cluster("a"))
+    assert not told.is_set(), "nothing has changed"
+
+
+async def test_a_node_that_loses_work_three_times_is_left_alone(
+    bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.dispatch.ONE_MISHAP_S", 0.0)
+    await bench._follow(cluster("a", "b"))
+
+    async def broken(_: list[bytes]) -> None:
+        raise KeyError("its memory is broken")
+
+    actors["a"].submit = Method(broken)
+    for number in range(3):
+        with pytest.raises(WorkerLost):
+            await bench.run("a", "flights", statement(f"j{number}"))
+    assert place(Need("flights"), bench.nodes()) == Placed("b")
+    await bench._follow(cluster("a"))
+    answer = place(Need("flights"), bench.nodes())
+    assert isinstance(answer, Wait) and "left alone" in answer.reason
+
+
+async def test_one_death_that_takes_much_work_along_is_one_failure(
+    bench: RayBench, actors: dict[str, Budgeted]
+) -> None:
+    await bench._follow(cluster("a"))
+
+    async def broken(_: list[bytes]) -> None:
+        raise KeyError("gone")
+
+    actors["a"].submit = Method(broken)
+    lost = await asyncio.gather(
+        *(bench.run("a", "flights", statement(f"j{n}")) for n in range(20)), return_exceptions=True
+    )
+    assert all(isinstance(error, WorkerLost) for error in lost)
+    assert place(Need("flights"), bench.nodes()) == Placed("a")
+
+
+async def test_roles_decide_where_pools_are(actors: dict[str, Budgeted]) -> None:
+    bench = RayBench({"flights": SPEC}, {}, pinned={"flights"}, grace_s=1.0)
+    try:
+        await bench._follow(cluster("a", "b", a=frozenset({"cpu"}), b=frozenset({"db-egress"})))
+        assert [sorted(node.pools) for node in bench.nodes()] == [[], ["flights"]]
+    finally:
+        await bench.close(0.0)
