@@ -48,7 +48,7 @@ bench: | $(PY) ## every claim of docs/specification.md beside its peer, in one r
 	@$(PY) -m benchmarks $(ARGS)
 
 demo: setup ## start private servers, run real jobs on real data, show what came out, stop everything
-	@$(PY) -m cluster.demo
+	@$(PY) -m cluster.demo $(if $(NODES),--nodes $(NODES))
 
 up: setup ## a local cluster with private servers in the foreground; Ctrl-C drains
 	@$(BIN)/sandpool up --local

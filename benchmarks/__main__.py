@@ -14,7 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import broker, extract, jobs, latency, sandbox_density, sandbox_life, sandbox_start, verdict
+from benchmarks import (
+    broker,
+    extract,
+    jobs,
+    latency,
+    placement,
+    sandbox_density,
+    sandbox_life,
+    sandbox_start,
+    simulation,
+    verdict,
+)
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -25,7 +36,7 @@ ON_SERVERS: dict[str, Callable[[Services, Options], Report]] = {
     module.NAME: module.run for module in (jobs, latency, extract, verdict, broker)
 }
 ALONE: dict[str, Callable[[Options], Report]] = {
-    module.NAME: module.run for module in (sandbox_start, sandbox_life, sandbox_density)
+    module.NAME: module.run for module in (sandbox_start, sandbox_life, sandbox_density, placement, simulation)
 }
 """Those need neither RabbitMQ nor PostgreSQL; so these are only started when something else is asked for."""
 BENCHMARKS = (*ON_SERVERS, *ALONE)

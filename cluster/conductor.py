@@ -28,6 +28,7 @@ from cluster.dispatch_pools import POOL_PREFIX
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.metrics import NoRecorder
 from cluster.metrics_ray import RayRecorder
+from cluster.node_token import secure_token
 from cluster.observing import Observer
 from cluster.settings import RaySettings, Settings, Telemetry, load
 from cluster.telemetry import configure_logs
@@ -125,6 +126,7 @@ def start_ray(settings: RaySettings, folder: Path) -> tuple[bool, str]:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if ray.is_initialized():
         return False, ""
+    secure_token()
     if settings.address != "local":
         joined = ray.init(address=settings.address, namespace=NAMESPACE, log_to_driver=False)
         return False, str(joined.dashboard_url or "")

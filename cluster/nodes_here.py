@@ -1,7 +1,7 @@
 """Several Ray nodes on this one machine, for the demo and for tests: `python -m cluster.nodes_here --count 3 ...`.
 
-Prints one line of JSON with the cluster's address and the process of each node's raylet, and runs until SIGTERM, SIGINT
-or the end of its input. Ending one raylet is what a lost machine looks like to all others. No part of a real cluster:
+Prints one line of JSON with the cluster's address and the process of each node's raylet, and runs until SIGTERM or
+SIGINT. Ending one raylet is what a lost machine looks like to all others. No part of a real cluster:
 there `ray start` or KubeRay makes the nodes. Start it with RAY_AUTH_MODE=token, and with RAY_TMPDIR set to `--folder`:
 Ray also leaves a note of the latest cluster there, else in a folder of the whole machine.
 """
@@ -39,8 +39,8 @@ def main() -> int:
     try:
         nodes = [cluster.head_node, *cluster.worker_nodes]
         told = [{"node_id": node.node_id, "raylet_pid": raylet_pid(node)} for node in nodes]
-        print(json.dumps({"address": cluster.address, "nodes": told}), flush=True)
-        threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+        sys.stdout.write(json.dumps({"address": cluster.address, "nodes": told}) + "\n")
+        sys.stdout.flush()
         stop.wait()
     finally:
         cluster.shutdown()
@@ -59,10 +59,12 @@ def labels_by_node(given: list[str]) -> dict[int, dict[str, str]]:
 
 def start(count: int, cpus: int, folder: str, labels: dict[int, dict[str, str]]) -> Any:
     """The cluster, all nodes alive."""
-    common = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
+    common: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     temp = Path(folder) / "ray"
     temp.mkdir(exist_ok=True)
-    head = {"include_dashboard": False, "temp_dir": str(temp), "labels": labels.get(0, {}), **common}
+    head: dict[str, Any] = {"include_dashboard": False, "temp_dir": str(temp), "labels": labels.get(0, {}), **common}
+    # As `sandpool up` starts its own Ray: its workers would else run below everything else on this machine.
+    head["_system_config"] = {"worker_niceness": 0}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for number in range(1, count):
         cluster.add_node(labels=labels.get(number, {}), **common)
@@ -71,11 +73,6 @@ def start(count: int, cpus: int, folder: str, labels: dict[int, dict[str, str]])
 
 def raylet_pid(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
-
-
-def _wait_for_end_of_input(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
-    stop.set()
 
 
 if __name__ == "__main__":

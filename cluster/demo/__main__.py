@@ -1,6 +1,6 @@
 """`make demo`: the main job on real servers and real data, with nothing left running.
 
-    python -m cluster.demo [--folder .sandpool/demo]
+    python -m cluster.demo [--folder .sandpool/demo] [--nodes 3]
 
 Starts a private RabbitMQ, a private PostgreSQL and a local Ray through `sandpool up`, plays the acts of
 `cluster.demo.acts`, shows what came out and stops everything, also on Ctrl-C. Where no broker is installed it plays the
@@ -34,13 +34,15 @@ class FolderTaken(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.demo", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--folder", type=Path, default=Path(".sandpool/demo"), help="for all that the demo writes")
-    folder: Path = parser.parse_args().folder.resolve()
+    parser.add_argument("--nodes", type=int, default=1, choices=range(1, 9), help="Ray nodes; one of several is killed")
+    wanted = parser.parse_args()
+    folder: Path = wanted.folder.resolve()
     screen = Screen()
     stop_on_signals(screen)
     started = time.perf_counter()
     try:
         empty(folder)
-        with open_house(folder, screen.say) as house:
+        with open_house(folder, screen.say, wanted.nodes) as house:
             play(house, screen)
             screen.say("\nStopping everything")
     except (acts.DemoFailed, SandpoolError) as error:
@@ -89,6 +91,10 @@ def play(house: House, screen: Screen) -> None:
             small = acts.small_queries(acme, advance)
         screen.show(small)
         screen.show(acts.one_at_a_time(acme))
+        if len(house.raylets) > 1:
+            with screen.progress(acts.NODE_JOBS) as advance:
+                survived = acts.lose_a_node(acme, house.raylets, advance)
+            screen.show(survived)
         extraction = acts.extraction(acme, house.volume)
         screen.show(extraction)
         screen.show(acts.tenant_view(airline))

@@ -6,9 +6,11 @@ works inside. Called by `cluster.demo.play`.
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ SMALL = (
 )
 ROUTES = [(origin, month, day) for origin in ("EWR", "JFK", "LGA") for month in (1, 4, 7, 10) for day in range(1, 18)]
 FLIGHTS = 336_776
+NODE_JOBS = 400
 HOSTILE = (
     "select 1; drop table flights",
     "with d as (delete from flights returning *) select * from d",
@@ -74,6 +77,24 @@ def small_queries(client: Client, on_progress: Callable[[int], None], count: int
     rows = sum(outcome.table().num_rows for outcome in outcomes)
     check(len(outcomes) == count and rows > count, f"{len(outcomes)} outcomes with {rows} rows")
     return shown_of(f"{count} queries, 32 in flight", outcomes, f"{rows:,} rows, {count / took_s:.0f} jobs/s")
+
+
+def lose_a_node(client: Client, raylets: Sequence[int], on_progress: Callable[[int], None]) -> Shown:
+    """A batch during which one of these nodes, not the head, is killed half-way: every job ends once, and succeeds."""
+    jobs = [
+        SqlJob(database="flights", sql=SMALL, params=ROUTES[i % len(ROUTES)], max_attempts=5) for i in range(NODE_JOBS)
+    ]
+    outcomes: dict[str, Outcome] = {}
+    for outcome in client.run_many(jobs, max_in_flight=32):
+        check(outcome.job_id not in outcomes, f"job {outcome.job_id} ended twice")
+        outcomes[outcome.job_id] = succeeded(outcome)
+        on_progress(len(outcomes))
+        if len(outcomes) == NODE_JOBS // 2:
+            os.kill(raylets[-1], signal.SIGKILL)
+    check(len(outcomes) == NODE_JOBS, f"{NODE_JOBS - len(outcomes)} jobs lost")
+    again = sum(outcome.attempt > 1 for outcome in outcomes.values())
+    act = f"{NODE_JOBS} queries, 1 of {len(raylets)} nodes killed"
+    return shown_of(act, list(outcomes.values()), f"each ended once, {again} after a retry")
 
 
 def one_at_a_time(client: Client, count: int = 30) -> Shown:

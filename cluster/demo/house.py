@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from cluster.app import Conductor, open_volumes, parts_of
+from cluster.demo.ray_nodes import RayNodes, ray_nodes
 from cluster.demo.sandbox_acts import IMAGE
 from cluster.embedded import EmbeddedBench
 from cluster.local.errors import ServiceMissing
@@ -51,8 +52,16 @@ class House:
     """A running cluster: a client for each tenant, and the folder in which results appear."""
 
     def __init__(
-        self, stage: Stage, client: Callable[[str], Client], pid: int | None = None, *, why_no_sandboxes: str = ""
+        self,
+        stage: Stage,
+        client: Callable[[str], Client],
+        pid: int | None = None,
+        *,
+        why_no_sandboxes: str = "",
+        raylets: tuple[int, ...] = (),
     ) -> None:
+        self.raylets = raylets
+        """A process for each Ray node, the head first, where there are several."""
         self.stage = stage
         self.why_no_sandboxes = why_no_sandboxes
         self.volume = stage.volume
@@ -76,13 +85,16 @@ def prepare_image(say: Say) -> str:
 
 
 @contextmanager
-def open_house(folder: Path, say: Say) -> Iterator[House]:
-    """A cluster in `folder` that is up; stopped and gone when the block ends, results kept."""
+def open_house(folder: Path, say: Say, nodes: int = 1) -> Iterator[House]:
+    """A cluster in `folder` that is up; stopped and gone when the block ends, results kept. `nodes`: Ray nodes, all on
+    this machine. Raises ServiceMissing for several of them where no broker is installed."""
     why_no_sandboxes = prepare_image(say)
     started = time.perf_counter()
     try:
         find_rabbitmq()
     except ServiceMissing as missing:
+        if nodes > 1:
+            raise
         say(f"{missing}\nRunning embedded: the in-memory broker and all workers in this process.")
         say("Starting a private PostgreSQL, loading 336,776 real flights")
         with Stage(folder, broker=False) as stage, _embedded(stage, why_no_sandboxes) as house:
@@ -90,34 +102,38 @@ def open_house(folder: Path, say: Say) -> Iterator[House]:
             yield house
         return
     say("Starting a private RabbitMQ and PostgreSQL, loading 336,776 real flights")
-    with Stage(folder) as stage, _cluster(stage, say, why_no_sandboxes) as house:
-        say(f"Up after {time.perf_counter() - started:.0f} s")
-        yield house
+    with Stage(folder) as stage:
+        if nodes > 1:
+            say(f"Starting {nodes} Ray nodes on this machine")
+        with ray_nodes(stage, nodes) as ray, _cluster(stage, say, why_no_sandboxes, ray) as house:
+            say(f"Up after {time.perf_counter() - started:.0f} s")
+            yield house
 
 
 @contextmanager
-def _cluster(stage: Stage, say: Say, why_no_sandboxes: str) -> Iterator[House]:
+def _cluster(stage: Stage, say: Say, why_no_sandboxes: str, ray: RayNodes) -> Iterator[House]:
     # Not below the stage's folder: Ray's logs are of no use once it is down, and are many.
     ray_folder = stage.short_folder()
-    config = furnish(stage, ray_folder=str(ray_folder))
+    config = furnish(stage, ray_folder=str(ray_folder), ray_address=ray.address)
     log = stage.folder / LOG
     process = OwnedProcess(
         "sandpool up",
         [sys.executable, "-m", "cluster", "up", "--json", "--config", str(config)],
         folder=stage.folder,
         log=log,
-        env=dict(os.environ),
+        env={**os.environ, **({"RAY_AUTH_MODE": "token"} if ray.raylets else {})},
         stop_signal=signal.SIGINT,
         grace_s=STOP_GRACE_S,
         remove_if_orphaned=ray_folder,
     )
-    say("Starting the cluster: `sandpool up` on a local Ray, with this configuration:")
+    where = f"these {len(ray.raylets)} nodes" if ray.raylets else "a local Ray"
+    say(f"Starting the cluster: `sandpool up` on {where}, with this configuration:")
     say(f"  {config}")
     with process:
         process.wait_until(lambda: _is_up(log), UP_TIMEOUT_S)
         process.wait_until(lambda: _answers(stage.urls["acme"]), UP_TIMEOUT_S)
         clients = lambda tenant: Client(stage.urls[tenant])  # noqa: E731
-        yield House(stage, clients, process.pid, why_no_sandboxes=why_no_sandboxes)
+        yield House(stage, clients, process.pid, why_no_sandboxes=why_no_sandboxes, raylets=ray.raylets)
 
 
 def _is_up(log: Path) -> bool:

@@ -29,7 +29,7 @@ url = "{broker}"
 url = "{client}"
 
 [ray]
-address = "local"
+address = "{ray_address}"
 cpus = 2
 {ray_folder}
 
@@ -68,7 +68,7 @@ LONGEST_RAY_FOLDER = 40
 """Bytes. Below it Ray makes sockets, `session_<time>_<pid>/sockets/plasma_store`, whose paths may have 107."""
 
 
-def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "") -> Path:
+def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "", ray_address: str = "local") -> Path:
     """Roles, ledger, policies, volume and configuration file for a started stage. Returns the configuration's path.
 
     Ray's files lie in `ray_folder`, else below the stage's folder or, where that path is too long, in a temporary one.
@@ -94,6 +94,7 @@ def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "") -> Path:
         # Unix sockets lie below it: short, and gone with the stage.
         sandboxes=stage.short_folder() / "sb",
         images=IMAGES.resolve(),
+        ray_address=ray_address,
         ray_folder=f'folder = "{ray_folder}"' if ray_folder else "",
     )
     return stage.write_config(text)

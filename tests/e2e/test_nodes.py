@@ -1,0 +1,61 @@
+"""Three Ray nodes, one of them killed: jobs go on, each ends once, and what is left shares the connections anew.
+
+One cluster for the whole file: three nodes take half a minute and two gigabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.demo import acts
+from cluster.demo.house import House, open_house
+from sandpool import Ending, SqlJob
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("trio"), print, nodes=3) as opened:
+        yield opened
+
+
+def connections(house: House) -> int:
+    """Of the readers' role: what all pools of the database hold together."""
+    return int(house.stage.postgres.execute("select count(*) from pg_stat_activity where usename = 'flights_reader'"))
+
+
+def test_jobs_go_on_when_a_node_is_killed_half_way_and_none_is_lost_or_ends_twice(trio: House) -> None:
+    with trio.client("acme") as acme:
+        before = [acme.submit(SqlJob(database="flights", sql=acts.SMALL, params=acts.ROUTES[0])) for _ in range(24)]
+        assert {handle.outcome(timeout=90).ending for handle in before} == {Ending.Succeeded}
+        assert connections(trio) <= 8, "the budget holds across nodes"
+        acts.lose_a_node(acme, trio.raylets, lambda _: None)
+        after = [acme.submit(SqlJob(database="flights", sql=acts.SMALL, params=acts.ROUTES[1])) for _ in range(24)]
+        assert {handle.outcome(timeout=90).ending for handle in after} == {Ending.Succeeded}
+    assert connections(trio) <= 8
+
+
+def test_the_token_of_ray_is_readable_by_its_owner_alone(trio: House) -> None:
+    token = Path.home() / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+
+
+def test_only_the_killed_node_is_gone(trio: House) -> None:
+    alive = [pid for pid in trio.raylets if _runs(pid)]
+    assert alive == list(trio.raylets[:-1])
+    with trio.client("acme") as acme:
+        assert acme.submit(SqlJob(database="flights", sql="select 1 as n")).outcome(timeout=60).succeeded
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in Path(f"/proc/{pid}/status").read_text()
