@@ -87,7 +87,9 @@ class Pools:
 
     async def statuses(self) -> dict[tuple[str, str], PoolStatus]:
         """What each pool that answers says of itself, by node and database."""
-        asked = {(node, name): link for node, links in self.links.items() for name, link in links.items() if link.answers}
+        asked = {
+            (node, name): link for node, links in self.links.items() for name, link in links.items() if link.answers
+        }
         answers = await asyncio.gather(*(_status_of(link) for link in asked.values()))
         return {key: status for key, status in zip(asked, answers, strict=True) if status is not None}
 
