@@ -83,7 +83,9 @@ class ConductorActor:
     async def _start_once(self, parts: Parts) -> Conductor:
         volumes = await asyncio.to_thread(open_volumes, parts.volumes)  # it looks at folders, maybe on a file server
         door = AmqpDoor(self._settings.broker.url.get_secret_value())
-        bench = RayBench(parts.pools, parts.volumes, parts.host, grace_s=self._settings.scheduler.attempt_grace_s)
+        pinned = {name for name, database in self._settings.databases.items() if database.egress_only}
+        grace_s = self._settings.scheduler.attempt_grace_s
+        bench = RayBench(parts.pools, parts.volumes, parts.host, pinned=pinned, grace_s=grace_s)
         conductor = Conductor(self._settings, parts, door, bench, volumes, observer_of(self._settings.telemetry))
         try:
             await conductor.start()

@@ -94,6 +94,7 @@ class DatabaseSettings(_Section):
     policy: str
     budget: int = Field(default=8, ge=2, le=1000)
     bulk_budget: int = Field(default=2, ge=1, le=1000)
+    egress_only: bool = False
     read_only: bool = True
     statement_timeout_s: float = Field(default=300, gt=0, le=86_400)
 
