@@ -39,6 +39,7 @@ def run(options: Options) -> Report:
         f"Sustained: {WORKERS} callers, each takes a fresh sandbox, runs `{CODE}`, lets it go, for {SUSTAINED_S:g} s.",
         f"At once: {AT_ONCE} callers, from the wish to the answer; Sandpool has at most {MOST_WARM} spare ones then.",
         "bubblewrap has no kernel of its own, no memory limit and nothing to pause.",
+        "A fresh `data` process also makes the font cache of matplotlib, about half of its time.",
     )
     return Report(NAME, TITLE, ("", "Sandpool", "cold runsc run", "bubblewrap + Python"), tuple(rows), (), notes)
 
