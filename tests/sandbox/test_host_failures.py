@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from workers.volumes.store import open_volume
 LIMITS = Limits(memory_bytes=256 << 20, wall_s=20)
 NO_SPARES = WarmSpec(memory_bytes=0)
 Make = Callable[..., Host]
+ROUNDS = 200
 
 
 @pytest.fixture
@@ -53,6 +55,52 @@ async def until_saved(host: Host) -> None:
             await asyncio.sleep(0.02)
         while host._stock._snapshots._making:
             await asyncio.sleep(0.02)
+
+
+def everything(host: Host) -> dict[str, Any]:
+    folder = Path(host.spec.folder)
+    reaper = host._sandboxes.runsc._reaper
+    return {
+        "processes": len(processes_of(folder)),
+        "groups": host._sandboxes.cgroups.leftovers(),
+        "mounts": Path("/proc/self/mounts").read_text(),
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "reaper": len(os.listdir(f"/proc/{reaper.pid}/fd")) if reaper else 0,
+        "promised": host.view().sandboxes,
+    }
+
+
+@pytest.mark.timeout(400)
+async def test_two_hundred_leases_leave_nothing_behind(make: Make) -> None:
+    """No process, cgroup, mount, file, socket, descriptor or promise: by use, crash, kill and cancellation."""
+    host = make()
+    await host.open()
+    await use(host)
+    await until_saved(host)
+    await use(host)
+    await host._starter.close()
+    before = await asyncio.to_thread(everything, host)
+
+    async def one(number: int) -> None:
+        async with host.lease("base", LIMITS, tenant=f"t{number % 3}") as lease:
+            (lease.inbox / "file").symlink_to("/etc/passwd")
+            if number % 4 == 1:
+                await lease.session.run_code("import os; os.kill(os.getpid(), 9)")
+            elif number % 4 == 2:
+                await lease.session.run_command(["/bin/sh", "-c", "sleep 100 >/dev/null 2>&1 & echo x"])
+            elif number % 4 == 3:
+                await lease.kill()
+
+    for batch in range(0, ROUNDS, 4):
+        tasks = [asyncio.create_task(one(number)) for number in range(batch, batch + 4)]
+        if batch % 20 == 0:
+            await asyncio.sleep(batch / 1000)
+            tasks[0].cancel()
+        await asyncio.wait(tasks)
+    await host._starter.close()
+    assert await asyncio.to_thread(everything, host) == before
+    await host.close()
 
 
 async def test_a_killed_host_leaves_nothing_but_what_was_paused(make: Make, request: pytest.FixtureRequest) -> None:
