@@ -127,7 +127,8 @@ class Backend(asyncio.Protocol):
         self.answers.claim = holder.claim
 
     def detach(self) -> None:
-        """It is nobody's."""
+        """It is nobody's. A reader that was slow with the end of a result must not leave it paused for the next."""
+        self.resume_reading()
         self.holder = None
         self.answers.claim = unchanged
 

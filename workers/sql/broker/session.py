@@ -111,6 +111,11 @@ class Session(Conversation, asyncio.Protocol):
         if self.backend is not None:
             self.backend.pause_reading()
 
+    def hold(self, backend: Backend) -> None:
+        super().hold(backend)
+        if self._is_stalled:
+            backend.pause_reading()
+
     def resume_writing(self) -> None:
         self._is_stalled = False
         if self.backend is not None:
