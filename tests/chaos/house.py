@@ -35,6 +35,13 @@ attempt_grace_s = 5
 sweep_interval_s = 5
 [ray]
 folder = "{ray}"
+[sandboxes]
+folder = "{sandboxes}"
+images = "{images}"
+memory_bytes = 1073741824
+warm_bytes = 536870912
+warm_each = 1
+job_memory_bytes = 134217728
 [volumes.results]
 url = "file://{volume}"
 [databases.flights]
@@ -52,6 +59,8 @@ FLIGHTS = (
     'dialect = "postgres"\nmode = "read-only"\ntables = ["flights", "weather", "planes", "airports", "airlines"]\n'
 )
 LEDGER = 'dialect = "postgres"\nmode = "writes"\ntables = ["marks"]\n[[writes]]\ntable = "marks"\nkinds = ["insert"]\n'
+IMAGES = Path(__file__).resolve().parents[2] / ".sandpool" / "images"
+CGROUPS = Path("/sys/fs/cgroup")
 VOLUME_BYTES = 768 * 1024 * 1024
 UP_TIMEOUT_S = 240.0
 """Ray starts in 10 s where the machine has nothing else to do."""
@@ -67,6 +76,7 @@ class ChaosHouse:
         self.folder = folder
         self.stage = Stage(folder / "stage", tenants=("acme",), durable=True)
         self.volume = folder / "volume"
+        self.cgroups_before = set(CGROUPS.glob("**/sandpool/*/sb-*"))
         self._random = Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
@@ -171,6 +181,8 @@ class ChaosHouse:
             CONFIG.format(
                 folder=self.folder / "state",
                 ray=self.stage.short_folder(),
+                sandboxes=self.stage.short_folder() / "sandboxes",
+                images=IMAGES,
                 volume=self.volume,
                 broker=self.broker.through(self.stage.urls["sandpool"]),
                 flights=self.database.through(self.stage.add_role(flights)),
@@ -202,6 +214,7 @@ class ChaosHouse:
 _FAULTS: dict[str, Callable[[ChaosHouse], None]] = {
     "kill the scheduler": lambda house: house.kill_actors("Conductor"),
     "kill the pools": lambda house: house.kill_actors("Pool"),
+    "kill the hosts": lambda house: house.kill_actors("Host"),
     "restart the cluster": lambda house: house.restart_cluster(kill=False),
     "kill everything of the cluster": lambda house: house.restart_cluster(kill=True),
     "restart the database": lambda house: house.restart_server(house.stage.postgres, kill=False),

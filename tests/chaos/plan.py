@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from sandpool import Ending, Extraction, Job, SqlJob
+from sandpool import Ending, Extraction, Job, PythonJob, SqlJob
 
 SMALL = "select carrier, count(*) as n from flights where origin = $1 and month = $2 and day = $3 group by carrier"
 LARGE = "select * from flights where month = "
@@ -16,6 +16,7 @@ ATTEMPTS = 50
 FAULTS = (
     "kill the scheduler",
     "kill the pools",
+    "kill the hosts",
     "restart the cluster",
     "kill everything of the cluster",
     "restart the database",
@@ -40,7 +41,8 @@ class Step:
 
     job: Job
     ending: Ending
-    rows: int | None = None
+    said: str = ""
+    """Code: what it must have printed."""
     mark: str = ""
     """A write: it must leave this mark exactly once."""
     cancel: bool = False
@@ -75,7 +77,7 @@ def plan(seed: int, jobs: int, faults: int) -> Plan:
 
 def _step(random: Random, job_id: str) -> Step:
     kind = random.choices(
-        ("read", "write", "large", "ranges", "denied", "failing", "cancelled"), (70, 15, 0.5, 0.3, 5, 5, 4.2)
+        ("read", "write", "large", "ranges", "denied", "failing", "cancelled", "code"), (70, 15, 0.5, 0.3, 5, 5, 4.2, 1)
     )[0]
     common = {"id": job_id, "max_attempts": ATTEMPTS, "timeout_s": 120.0}
     flights = {**common, "database": "flights"}
@@ -90,6 +92,9 @@ def _step(random: Random, job_id: str) -> Step:
         case "ranges":
             how = Extraction(column="day", parts=3)
             return Step(SqlJob(**flights, sql=f"{LARGE}{month}", extraction=how), Ending.Succeeded)  # type: ignore[arg-type]
+        case "code":
+            job = PythonJob(**common, image="base", code=f"print({month} * 7)", databases=())  # type: ignore[arg-type]
+            return Step(job, Ending.Succeeded, said=f"{month * 7}\n")
         case "denied":
             return Step(SqlJob(**flights, sql="select * from pg_shadow"), Ending.Denied)  # type: ignore[arg-type]
         case "failing":

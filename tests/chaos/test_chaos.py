@@ -21,7 +21,7 @@ import pytest
 from sandpool import Ending, Outcome
 from sandpool.results import read_table
 from tests.chaos.drive import drive
-from tests.chaos.house import ChaosHouse
+from tests.chaos.house import CGROUPS, ChaosHouse
 from tests.chaos.plan import FAULTS, Plan, plan
 from workers.volumes.record import list_records
 from workers.volumes.spec import VolumeSpec
@@ -72,6 +72,8 @@ def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
         ending = outcomes[step.job.id].ending
         if ending is not step.ending and not (step.cancel and ending is Ending.Cancelled):
             wrong[step.job.id] = (ending, outcomes[step.job.id].error)
+        if step.said and outcomes[step.job.id].stdout != step.said:
+            wrong[step.job.id] = (ending, outcomes[step.job.id].stdout)
     assert not wrong
 
 
@@ -120,8 +122,13 @@ async def _nothing_waits(house: ChaosHouse) -> None:
     connection = await aio_pika.connect(house.stage.urls["sandpool"])
     async with connection:
         channel = await connection.channel()
-        for name in ("sandpool.jobs.sql.interactive", "sandpool.jobs.sql.batch", "sandpool.dead"):
-            queue = await channel.get_queue(name, ensure=False)
+        for name in (
+            "sandpool.jobs.sql.interactive",
+            "sandpool.jobs.sql.batch",
+            "sandpool.jobs.cpu.batch",
+            "sandpool.dead",
+        ):
+            queue = await channel.get_queue(f"sandpool.{name}", ensure=False)
             message = await queue.get(fail=False)
             assert message is None, f"{name} has {message and message.message_id}: {message and message.headers}"
 
@@ -132,5 +139,8 @@ def _nothing_is_left(house: ChaosHouse) -> None:
     )
     assert int(sessions) == 0
     assert house.running_pid is None
+    sandboxes = house.stage.short_folder() / "sandboxes"
+    assert list((sandboxes / "run").iterdir()) == []
+    assert set(CGROUPS.glob("**/sandpool/*/sb-*")) <= house.cgroups_before
     strange = [path for path in house.volume.rglob("*") if path.is_file() and path.suffix not in (".parquet", ".json")]
     assert strange == []

@@ -213,6 +213,18 @@ def test_a_client_that_stops_reading_is_ended_and_its_connection_freed(house: Br
     client.close()
 
 
+@pytest.mark.parametrize("rows", [500, 2000, 6000])
+def test_a_slow_reader_leaves_its_connection_fit_for_the_next(door: Path, rows: int) -> None:
+    """The end of its result may be waiting here when the connection is lent on."""
+    with RawClient(door) as slow, RawClient(door) as other:
+        for _ in range(4):
+            slow.send(frame(b"Q", f"select * from flights limit {rows}".encode() + b"\0"))
+            time.sleep(0.2)
+            assert kinds_of(other.query("select * from flights limit 3000")).count("D") == 3000
+            assert kinds_of(slow.until_ready()).count("D") == rows
+            assert kinds_of(other.query("select * from flights limit 3000")).count("D") == 3000
+
+
 def test_a_client_that_vanishes_frees_its_connection_and_rolls_back(house: BrokerHouse, door: Path) -> None:
     for last in (SLOW, "select 1"):
         client = RawClient(door)
