@@ -47,6 +47,7 @@ from cluster.conductor import start_ray
 from cluster.dispatch import NAMESPACE
 from cluster.dispatch_hosts import Hosts
 from cluster.hosting import host_spec
+from cluster.membership import Member
 from cluster.settings import load
 settings = load(Path("sandpool.toml"))
 start_ray(settings.ray, Path(settings.folder))
@@ -58,7 +59,7 @@ def serve():
         print(json.dumps([done.exit_code, done.stdout]), flush=True)
 async def main():
     hosts = Hosts(host_spec(settings), {}, grace_s=1.0)
-    hosts.place("here", ray.get_runtime_context().get_node_id(), NAMESPACE, alone=True)
+    hosts.place([Member("here", ray.get_runtime_context().get_node_id(), "machine")], NAMESPACE)
     await hosts.open()
     print("up", flush=True)
     await asyncio.to_thread(serve)
