@@ -36,9 +36,10 @@ ALWAYS_HIDDEN = (
 """Words of rows that no policy shows: other databases and roles, triggers, what no table uses."""
 DIFFERENT_BY_DESIGN = (
     "pg_get_viewdef", "NOW()", "pg_settings", "pg_roles", "pg_rewrite", "nspowner", "relacl",
-    "attrelid,\n    attname,\n",
+    "attrelid,\n    attname,\n", "pg_database",
 )  # fmt: skip
-"""Definitions of views, clocks, settings, roles, views over views, grants, system columns of tables."""
+"""Definitions of views, clocks, settings, roles, views over views, grants, system columns of tables; and the databases
+of other tests on this server."""
 SHOWS_OWNERS = frozenset({"psql", "psql tab", "pgjdbc", "dbt", "tableau", "duckdb"})
 """Tools whose answers hold owners, grants or estimates, which sessions see differently: only rows are counted."""
 

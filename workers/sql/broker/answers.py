@@ -120,6 +120,8 @@ class Answers:
                 if kind == _Z:
                     self.status = chr(data[position + 5])
                     self.is_told = False
+                    if step.kind == steps.TURN and cast(Turn, step).substitute:
+                        is_shown = True  # what was cut off is hidden, its end is not
                     if is_shown and (claimed := self.claim(self.status)) != self.status:
                         kept = READY[claimed]
                 elif kind == _C:
