@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +38,6 @@ def test_jobs_go_on_when_a_node_is_killed_half_way_and_none_is_lost_or_ends_twic
         acts.lose_a_node(acme, trio.raylets, lambda _: None)
         after = [acme.submit(SqlJob(database="flights", sql=acts.SMALL, params=acts.ROUTES[1])) for _ in range(24)]
         assert {handle.outcome(timeout=90).ending for handle in after} == {Ending.Succeeded}
-    # What the killed node held is the server's to close, once the node's last process has ended.
-    deadline = time.monotonic() + 60
-    while connections(trio) > 8 and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert connections(trio) <= 8
 
 
 def test_the_token_of_ray_is_readable_by_its_owner_alone(trio: House) -> None:
