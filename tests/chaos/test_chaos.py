@@ -128,7 +128,7 @@ async def _nothing_waits(house: ChaosHouse) -> None:
             "sandpool.jobs.cpu.batch",
             "sandpool.dead",
         ):
-            queue = await channel.get_queue(f"sandpool.{name}", ensure=False)
+            queue = await channel.get_queue(name, ensure=False)
             message = await queue.get(fail=False)
             assert message is None, f"{name} has {message and message.message_id}: {message and message.headers}"
 
