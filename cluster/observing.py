@@ -1,6 +1,7 @@
 """What happens to jobs, told to the metrics and the traces: one call for each thing that happens.
 
-Used by the scheduler and the control room, which know neither metric nor span. Adds some 10 us to a job.
+Used by the scheduler and the control room, which know neither metric nor span. Costs some 60 us of CPU a job with
+Ray's recorder (one measurement, on a busy machine).
 """
 
 from __future__ import annotations
