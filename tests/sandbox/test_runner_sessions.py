@@ -25,6 +25,8 @@ async def test_code_commands_and_files_work_in_a_sandbox_and_hostile_code_ends_t
     assert (await session.run_code("kept.returncode")).text == "0"
     command = await session.run_command(["/bin/sh", "-c", "pwd; cat"], stdin=b"in")
     assert command.stdout == b"/home/sandpool\nin"
+    left = await session.run_command(["/bin/sh", "-c", "sleep 100 & echo x"])
+    assert (left.ending, left.stdout, left.usage.wall_s < 5) == (Ending.Succeeded, b"x\n", True)
     await session.write_file("f", b"x" * 600_000)
     assert await session.read_file("f") == b"x" * 600_000
     assert [entry.name for entry in await session.list_files("/opt/sandpool")][:2] == ["__init__.py", "__main__.py"]

@@ -20,9 +20,9 @@ PAUSED: Literal["paused"] = "paused"
 SAVED: Literal["saved"] = "saved"
 MAX_TENANT_CHARACTERS = 255
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^(sb|sn)-[0-9a-f]{20}$")]
+Id = Annotated[str, msgspec.Meta(pattern=r"^(sb|sn)-[0-9a-f]{20}\Z")]
 Tenant = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TENANT_CHARACTERS)]
-ImageRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}@[0-9a-f]{64}$")]
+ImageRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}@[0-9a-f]{64}\Z")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 

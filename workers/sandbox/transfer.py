@@ -24,9 +24,9 @@ from workers.volumes.store import Volume
 PIECE_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 256 * 1024
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}\.img$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]{1,64}\.img\Z")]
 """As runsc names them."""
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -205,6 +205,8 @@ def test_a_record_is_read_as_it_was_written() -> None:
         {"use": "other"},
         {"image": "base"},
         {"image": f"base@{'b' * 64}"},
+        {"image": f"{record().image}\n"},
+        {"id": f"{record().id}\n"},
         {"limits": {"memory_bytes": -1}},
         {"limits": {"unknown": 1}},
         {"limits": {**Limits().as_dict(), "disk_bytes": 1 << 30}},

@@ -97,3 +97,15 @@ async def test_a_file_that_is_too_large_is_not_read(session: Session, tmp_path: 
     assert refused.value.reason == "EFBIG"
     with pytest.raises(SpecInvalid):
         await session.read_file("a\0b")
+
+
+async def test_a_command_ends_when_it_ends_whatever_it_leaves_behind(session: Session, tmp_path: Path) -> None:
+    script = "sleep 61.6 & echo $! > left; echo x"
+    execution = await session.run_command(["/bin/sh", "-c", script], stdin=b"unread", timeout_s=8)
+    left = int((tmp_path / "left").read_text())
+    try:
+        assert (execution.ending, execution.code, execution.stdout) == (Ending.Succeeded, 0, b"x\n")
+        assert execution.usage.wall_s < 4
+        os.kill(left, 0)  # it goes on
+    finally:
+        os.kill(left, 9)

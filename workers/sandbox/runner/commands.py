@@ -74,6 +74,16 @@ class Commands:
         self._link.send("exited", id=command.request, code=command.code)
 
 
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __init__(self, exited: asyncio.Event) -> None:
+        super().__init__(limit=CHUNK_BYTES, loop=asyncio.get_running_loop())
+        self._exited = exited
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self._exited.set()
+
+
 class _Running:
     """One command; everything but `call` happens on its own loop."""
 
@@ -84,6 +94,7 @@ class _Running:
         self._header = header
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
         self._started = threading.Event()
         self._terminal: Terminal | None = None
         self._feeding: set[asyncio.Task[None]] = set()
@@ -96,8 +107,9 @@ class _Running:
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        exited = asyncio.Event()
         try:
-            self._process = process = await self._start()
+            self._process = process = await self._start(exited)
         except (OSError, ValueError) as error:
             self._send("stderr", f"{self._header['argv'][0]}: {error}\n".encode("utf-8", "backslashreplace"))
             return
@@ -108,7 +120,9 @@ class _Running:
         if self._terminal is not None:
             readers.append(asyncio.ensure_future(self._forward("stdout", self._terminal)))
         try:
-            self.code = await process.wait()
+            await exited.wait()
+            assert process.returncode is not None
+            self.code = process.returncode
             _, late = await asyncio.wait(readers, timeout=DRAIN_S)
             left = {*late, *self._feeding}
             for task in left:
@@ -118,8 +132,10 @@ class _Running:
         finally:
             if self._terminal is not None:
                 self._terminal.close()
+            if self._transport is not None:
+                self._transport.close()  # what it left behind goes on, and finds its pipes closed
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self, exited: asyncio.Event) -> asyncio.subprocess.Process:
         options: dict[str, Any] = {
             "cwd": self._header.get("cwd") or None,
             "env": {**environ, **self._header.get("env", {})},
@@ -130,10 +146,18 @@ class _Running:
             options["env"].setdefault("TERM", "xterm-256color")
             with self._terminal.inside() as end:
                 options |= {"stdin": end, "stdout": end, "stderr": end, "preexec_fn": take_terminal}
-                return await asyncio.create_subprocess_exec(*self._header["argv"], **options)
+                return await self._execute(exited, options)
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         options |= {"stdin": pipe if self._header.get("stdin") else null, "stdout": pipe, "stderr": pipe}
-        return await asyncio.create_subprocess_exec(*self._header["argv"], **options)
+        return await self._execute(exited, options)
+
+    async def _execute(self, exited: asyncio.Event, options: dict[str, Any]) -> asyncio.subprocess.Process:
+        """As `asyncio.create_subprocess_exec`, whose `wait` would also wait for whoever else holds the pipes."""
+        loop = asyncio.get_running_loop()
+        self._transport, protocol = await loop.subprocess_exec(
+            lambda: _Protocol(exited), *self._header["argv"], **options
+        )
+        return asyncio.subprocess.Process(self._transport, protocol, loop)
 
     def feed(self, content: bytes, last: bool) -> None:
         task = asyncio.ensure_future(self._feed(content, last))
