@@ -35,6 +35,7 @@ from cluster.telemetry import configure_logs
 from queues.amqp import AmqpDoor
 from queues.errors import QueueError
 from workers.errors import ConfigurationError, VolumeError
+from workers.lifeline import Lifeline
 
 log = structlog.get_logger("sandpool.conductor")
 
@@ -55,6 +56,8 @@ class ConductorActor:
         self._settings = load(Path(config))
         self._conductor: Conductor | None = None
         self._state = "starting"
+        # A scheduler whose node is lost must not go on beside the one that Ray starts elsewhere.
+        self._lifeline = Lifeline()
         self._main = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:

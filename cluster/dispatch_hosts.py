@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import ray
 import structlog
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.dispatch_workers import is_near, start_worker
 from cluster.errors import WorkerLost
 from cluster.host_views import Claims, view_of
 from cluster.link import WorkerLink
@@ -142,25 +141,9 @@ class Hosts:
             self._seats[name] = member.machine, number
             spec = _own(self._spec, number)
             self._doors[name] = spec.doors
-            near = member.node_id == ray.get_runtime_context().get_node_id()
-            actor = self._start(member, spec, namespace)
+            actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
+            near = is_near(member)
             self._links[name] = HostLink(actor, spec, self._grace_s, lambda: self.on_change(), near=near)
-
-    def _start(self, member: Member, spec: HostSpec, namespace: str) -> Any:
-        return (
-            ray.remote(HostActor)
-            .options(
-                name=f"{HOST_PREFIX}{member.name}",
-                namespace=namespace,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=1000,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(member.node_id, soft=False),
-            )
-            .remote(spec, self._volumes)
-        )
 
     def doors(self, node: str) -> str:
         """Where the pools of this node find the doors of its sandboxes; empty where there are none."""

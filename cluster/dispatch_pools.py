@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
-import ray
 import structlog
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.dispatch_workers import is_near, start_worker
 from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
 from cluster.membership import Member
@@ -104,24 +102,12 @@ class Pools:
         await asyncio.gather(*(self.leave(name, drain_timeout_s) for name in list(self.links)))
 
     def _start(self, member: Member, spec: PoolSpec, namespace: str) -> PoolLink:
-        # Detached and named: a pool outlives a scheduler that is restarted, and is found again by its name.
-        actor: Any = (
-            ray.remote(PoolActor)
-            .options(
-                name=f"{POOL_PREFIX}{spec.database}@{member.name}",
-                namespace=namespace,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=1000,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(member.node_id, soft=False),
-            )
-            .remote(spec, self._volumes)
+        actor = start_worker(
+            PoolActor, f"{POOL_PREFIX}{spec.database}@{member.name}", namespace, member, spec, self._volumes
         )
         grace_s = spec.acquire_timeout_s + self._grace_s
-        near = member.node_id == ray.get_runtime_context().get_node_id()
-        return WorkerLink(actor, encode_statement, slots=spec.budget * PIPELINE, grace_s=grace_s, near=near)
+        slots = spec.budget * PIPELINE
+        return WorkerLink(actor, encode_statement, slots=slots, grace_s=grace_s, near=is_near(member))
 
     async def _open(self, link: PoolLink, size: int) -> None:
         await link.open()

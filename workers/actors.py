@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from workers.attempt import Statement, decode_statement
+from workers.lifeline import SILENCE_S, Lifeline
 from workers.mailbox import Mailbox
 from workers.sql.broker.reception import Reception
 from workers.sql.pool import Pool, PoolSpec, PoolStatus
@@ -26,7 +27,8 @@ CLOSE_DEADLINE_S = 10.0
 class PoolActor:
     """Holds one Pool and its Mailbox. Every method raises workers.errors only."""
 
-    def __init__(self, spec: PoolSpec, volumes: Mapping[str, VolumeSpec]) -> None:
+    def __init__(self, spec: PoolSpec, volumes: Mapping[str, VolumeSpec], *, own_process: bool = False) -> None:
+        """`own_process`: nothing else lives in this process, which may end itself when nobody reaches it any more."""
         self._spec = spec
         self._volumes = dict(volumes)
         self._opened: dict[str, Volume] = {}
@@ -36,6 +38,7 @@ class PoolActor:
         self._mailbox: Mailbox[Statement] | None = None
         self._streams: Streams | None = None
         self._starting = asyncio.Lock()
+        self._lifeline = Lifeline(longest_s=SILENCE_S, open_to=self._has_company) if own_process else None
 
     async def start(self) -> None:
         """Connect and check the role; done already where it succeeded before. Raises the pool's typed errors."""
@@ -79,12 +82,14 @@ class PoolActor:
 
     async def catalog(self) -> bytes:
         """The database's Catalog as msgpack."""
+        self._heard()
         await self._open()
         assert self._pool is not None
         return msgspec.msgpack.encode(await self._pool.catalog())
 
     async def status(self) -> bytes:
         """The PoolStatus as msgpack."""
+        self._heard()
         new = PoolStatus(self._spec.database, "new", 0, 0, 0, 0, self._spec.budget)
         return msgspec.msgpack.encode(self._pool.status() if self._pool else new)
 
@@ -104,7 +109,16 @@ class PoolActor:
             await self._pool.close()
 
     async def _open(self) -> Mailbox[Statement]:
+        self._heard()
         if self._mailbox is None:
             await self.start()
         assert self._mailbox is not None
         return self._mailbox
+
+    def _heard(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.heard()
+
+    def _has_company(self) -> bool:
+        """A scheduler is connected; or nothing is held of which somebody would have to let go."""
+        return self._mailbox is None or (self._streams is not None and self._streams.connected)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from workers.images.store import ImageStore
+from workers.lifeline import Lifeline
 from workers.mailbox import Mailbox
 from workers.sandbox.errors import SandboxingUnavailable
 from workers.sandbox.host import Host
@@ -33,7 +34,9 @@ MOST_HELD = 512
 class HostActor:
     """Holds one Host, its Desk and its Mailbox. Every method raises workers.errors only."""
 
-    def __init__(self, spec: HostSpec, volumes: Mapping[str, VolumeSpec]) -> None:
+    def __init__(self, spec: HostSpec, volumes: Mapping[str, VolumeSpec], *, own_process: bool = False) -> None:
+        """`own_process`: nothing else lives in this process, which may end itself with its node. Silence ends no host:
+        sandboxes that people keep go on while a scheduler is away."""
         self._spec = spec
         self._volumes = dict(volumes)
         # Opened by `start`, not here: an actor whose constructor fails is dead for good.
@@ -42,6 +45,7 @@ class HostActor:
         self._mailbox: Mailbox[SandboxTask] | None = None
         self._streams: Streams | None = None
         self._starting = asyncio.Lock()
+        self._lifeline = Lifeline() if own_process else None
 
     async def start(self) -> None:
         """Open the host; done already where it succeeded before. Raises SandboxingUnavailable and others."""

@@ -46,6 +46,11 @@ class Streams:
         self._accepting: set[asyncio.Task[None]] = set()
         self._peer: _Peer | None = None
 
+    @property
+    def connected(self) -> bool:
+        """Whether a scheduler holds the other end now."""
+        return self._peer is not None and self._peer.frames.is_open
+
     async def listen(self) -> str:
         """Path of a new socket that takes one connection within ACCEPT_TIMEOUT_S. Raises OSError."""
         listener, folder = await asyncio.to_thread(_bind)
