@@ -1,4 +1,4 @@
-"""The control room: answers `cancel` and `status` calls of tenants about their own jobs.
+"""The control room: answers `cancel`, `status` and `explain` calls of tenants about their own jobs.
 
 A tenant can only reach what lies under its own name: records are keyed by tenant first. Called by the door with the
 messages of the control queue; never touches a job's message.
@@ -7,17 +7,18 @@ messages of the control queue; never touches a job's message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
 
-from cluster import outcomes
+from cluster import explaining, outcomes
 from cluster.scheduler import Scheduler
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
 from sandpool.errors import InvalidEnvelope
+from sandpool.outcome import Outcome
 from workers.errors import VolumeError
 from workers.volumes.record import acreate_record, aread_record
 from workers.volumes.store import Volume
@@ -29,10 +30,19 @@ MOST_REPEATS = 60
 LONGEST_STOP_S = 60.0
 
 
+Peers = Callable[[str, wire.ControlCall], Awaitable[list[Outcome | wire.JobStatus]]]
+"""What other schedulers of this cluster say to a tenant's call, each for itself."""
+
+
+async def _nobody(_: str, __: wire.ControlCall) -> list[Outcome | wire.JobStatus]:
+    return []
+
+
 class ControlRoom:
     """`take` is the door's callback for the control queue."""
 
-    def __init__(self, scheduler: Scheduler, door: Door, volumes: Mapping[str, Volume]) -> None:
+    def __init__(self, scheduler: Scheduler, door: Door, volumes: Mapping[str, Volume], peers: Peers = _nobody) -> None:
+        self._peers = peers
         self._scheduler = scheduler
         self._door = door
         self._volumes = volumes
@@ -89,14 +99,34 @@ class ControlRoom:
                 await asyncio.sleep(REPEAT_DELAY_S)
         await self._door.dead_letter(delivery, "control.timeout")
 
+    async def here(self, tenant: str, call: wire.ControlCall) -> Outcome | wire.JobStatus | None:
+        """What this scheduler alone has to say, for itself or for another one that was asked; None: nothing. A job that
+        runs here is stopped by `cancel`; its own task records what came of it. Raises TimeoutError."""
+        run = self._scheduler.running(tenant, call.job_id)
+        if call.action == "explain":
+            why = self._scheduler.explain(tenant, call.job_id)
+            return wire.JobStatus(job_id=call.job_id, state="running" if run else "unknown", why=why) if why else None
+        if run is None:
+            return None
+        if call.action == "status":
+            return wire.JobStatus(job_id=call.job_id, state="running")
+        await self._scheduler.stop(run)
+        return await asyncio.wait_for(asyncio.shield(run.ended), LONGEST_STOP_S)
+
+    async def _asked(self, tenant: str, call: wire.ControlCall) -> list[Outcome | wire.JobStatus]:
+        """What this scheduler says, and where it does not hold the job, what the others say."""
+        own = await self.here(tenant, call)
+        if isinstance(own, Outcome) or (own is not None and own.state == "running"):
+            return [own]
+        others = await self._peers(tenant, call)
+        return [*others, own] if own is not None else others
+
     async def _cancel(self, delivery: Delivery, tenant: str, call: wire.ControlCall) -> None:
-        """A job that runs here is stopped; its own task records what came of it. Any other gets the record `Cancelled`,
-        unless its ending is recorded already; whoever takes it from the queue later adopts that."""
-        if run := self._scheduler.running(tenant, call.job_id):
-            await self._scheduler.stop(run)
-            outcome = await asyncio.wait_for(asyncio.shield(run.ended), LONGEST_STOP_S)
-            if outcome is not None:
-                await self._door.reply(delivery, wire.encode_outcome(outcome))
+        """A job that runs is stopped, wherever that is. Any other gets the record `Cancelled`, unless its ending is
+        recorded already; whoever takes it from the queue later adopts that."""
+        for answer in await self._asked(tenant, call):
+            if isinstance(answer, Outcome):
+                await self._door.reply(delivery, wire.encode_outcome(answer))
                 return
         rules = self._scheduler.rules
         home = rules.home_of(tenant, call.volume)
@@ -105,8 +135,17 @@ class ControlRoom:
         await self._scheduler.announce(delivery, await acreate_record(self._volumes[home.name], record))
 
     async def _status(self, tenant: str, call: wire.ControlCall) -> wire.JobStatus:
-        if self._scheduler.running(tenant, call.job_id):
-            return wire.JobStatus(job_id=call.job_id, state="running")
+        said = [answer for answer in await self._asked(tenant, call) if isinstance(answer, wire.JobStatus)]
+        for answer in said:
+            if answer.state == "running":
+                return answer
         home = self._scheduler.rules.home_of(tenant, call.volume)
         outcome = await aread_record(self._volumes[home.name], tenant, call.job_id)
-        return wire.JobStatus(job_id=call.job_id, state="ended" if outcome else "unknown", outcome=outcome)
+        explains = call.action == "explain"
+        if outcome is not None:
+            why = explaining.of_outcome(outcome) if explains else None
+            return wire.JobStatus(job_id=call.job_id, state="ended", outcome=outcome, why=why)
+        if said:
+            return said[0]
+        why = explaining.of_nobody(tenant, await self._door.depths()) if explains else None
+        return wire.JobStatus(job_id=call.job_id, state="unknown", why=why)

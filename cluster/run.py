@@ -6,6 +6,7 @@ An unacceptable message has no ending, for it is no job: it goes to the dead let
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -77,6 +78,10 @@ class Run:
     waiting: bool = False
     """In line for a slot: the one moment at which its task may be cancelled for its own sake."""
     cancel_asked: bool = False
+    reason: str = ""
+    """Why it goes back to the broker, in a sentence."""
+    since_s: float = field(default_factory=time.monotonic)
+    """When it began to wait or to run."""
     span: Span = NO_SPAN
     """Of the trace that the caller began, or of one of its own."""
 

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import structlog
 
-from cluster import outcomes, retry
+from cluster import explaining, outcomes, retry
 from cluster.admission import Admitted, Refused, admit, denied
 from cluster.bench import Bench
 from cluster.catalogs import Catalogs
 from cluster.errors import WorkerLost
+from cluster.explaining import Returned
 from cluster.extracting import Extracting
 from cluster.fairness import Rooms
 from cluster.groups import Groups
@@ -36,6 +38,7 @@ from queues.errors import QueueError
 from sandpool import wire
 from sandpool.job import SqlJob
 from sandpool.outcome import Ending, Outcome
+from sandpool.wire import Explanation
 from workers.attempt import Attempt, Statement
 from workers.errors import VolumeError, WorkerError
 from workers.sandbox.task import SandboxTask
@@ -74,6 +77,7 @@ class Scheduler:
         self._rooms: dict[str, Rooms] = {}
         self._running: dict[tuple[str, str], Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.returned = Returned()
 
     def share_out(self, queue: str, prefetch: int) -> None:
         """Let no tenant fill this queue's prefetch: what is too much waits in the tenant's own queue, of which somebody
@@ -127,6 +131,7 @@ class Scheduler:
         if twin := self._running.get(key):
             return await self._follow(twin, run)
         self._running[key] = run
+        self.returned.drop(*key)
         run.task = asyncio.current_task()
         self.observer.taken(run)
         try:
@@ -161,8 +166,10 @@ class Scheduler:
                     raise
                 # No record, no ending: the broker keeps the job until the volume takes records again.
                 conclusion = retry.Again(REPEAT_DELAY_S, f"placement.{error.code}")
+                run.reason = error.message
         self.observer.retried(run, conclusion.code)
         log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=conclusion.code)
+        self.returned.add(run, conclusion.code, conclusion.delay_s)
         await self._door.retry(run.delivery, conclusion.delay_s, conclusion.code)
         return None
 
@@ -177,6 +184,7 @@ class Scheduler:
         attempt = await self._judge_and_run(run, admitted)
         if isinstance(attempt, retry.Again):
             return attempt
+        run.reason = attempt.error.message if attempt.error else ""
         decision = retry.decide(attempt, run.number, admitted.max_attempts, run.job.deadline, _now(), random.random())
         return self._conclude(run, attempt) if isinstance(decision, retry.Final) else decision
 
@@ -244,7 +252,7 @@ class Scheduler:
         deadline = run.job.deadline
         longest_s = (deadline - _now()).total_seconds() if deadline else LONGEST_WAIT_FOR_A_SLOT_S
         timeout_s = max(0.0, min(longest_s, LONGEST_WAIT_FOR_A_SLOT_S))
-        run.waiting = True
+        run.waiting, run.need, run.since_s = True, need, time.monotonic()
         try:
             answer = await self._slots.take(need, tenant=run.tenant, interactive=interactive, timeout_s=timeout_s)
         except asyncio.CancelledError:
@@ -255,8 +263,9 @@ class Scheduler:
         finally:
             run.waiting = False
         if isinstance(answer, Placed):
-            run.placed, run.need = answer, need
+            run.placed, run.since_s = answer, time.monotonic()
             return answer
+        run.reason = answer.reason
         if isinstance(answer, Never) and need.sandbox is not None:
             return outcomes.never(run, answer.reason)
         expired = self._admit(run)
@@ -304,6 +313,11 @@ class Scheduler:
             await self._door.retry(run.delivery, retry.FIRST_DELAY_S, "placement.duplicate")
         else:
             await self._settle(run, outcome)
+
+    def explain(self, tenant: str, job_id: str) -> Explanation | None:
+        """Why this job waits or where it runs, as far as it is known here; None: it is not."""
+        run = self._running.get((tenant, job_id))
+        return explaining.of_run(run, self._slots) if run else self.returned.explain(tenant, job_id)
 
     def in_line(self) -> Mapping[str, int]:
         """How many jobs wait in each line for a slot."""

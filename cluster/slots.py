@@ -107,6 +107,21 @@ class Slots:
         """How many wait in each line now."""
         return {name: len(line) for name, line in self._lines.items()}
 
+    def why(self, need: Need, tenant: str) -> tuple[str, int]:
+        """Why somebody of this tenant waits for this need, and how many wait in that line."""
+        line = self._line(need)
+        share = self._shares.get(tenant, EQUAL)
+        answer = place(need, self._nodes())
+        if not self._has_room(tenant):
+            reason = f"all {share.max_in_flight} jobs that tenant {tenant!r} may have in flight are under way"
+        elif isinstance(answer, Wait | Never):
+            reason = answer.reason
+        elif not self._may_go(tenant):
+            reason = f"tenant {tenant!r} is ahead of its rate of {share.rate_per_s:g} jobs a second"
+        else:
+            reason = "other jobs are ahead in line"
+        return reason, len(line)
+
     def _line(self, need: Need) -> FairLine[_Waiter]:
         return self._lines.setdefault(line_of(need), FairLine(lambda name: self._shares.get(name, EQUAL).weight))
 

@@ -22,6 +22,8 @@ class Exit(IntEnum):
     """No outcome within the time that the caller would wait; the job goes on."""
     ResultUnavailable = 5
     """The ending is recorded, but records or data cannot be read, or the file cannot be written."""
+    Unknown = 6
+    """Nobody holds the job and no ending is recorded: it is queued, or was never submitted."""
     Denied = 10
     Failed = 11
     TimedOut = 12

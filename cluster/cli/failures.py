@@ -16,7 +16,15 @@ from cluster.cli.safe_text import one_line
 from cluster.errors import ClusterError, NotRunning, SandboxRefused, SettingsInvalid
 from cluster.local.errors import LocalServiceError, ServiceMissing
 from queues.errors import AccessRefused, QueueError, TopologyMismatch
-from sandpool.errors import BrokerUnavailable, JobError, OutcomeTimeout, ResultUnavailable, SandpoolError, UsageError
+from sandpool.errors import (
+    BrokerUnavailable,
+    JobError,
+    JobUnknown,
+    OutcomeTimeout,
+    ResultUnavailable,
+    SandpoolError,
+    UsageError,
+)
 from workers.errors import ConfigurationError, WorkerError
 
 
@@ -48,6 +56,8 @@ def explain(error: Exception) -> Failure:
         case OutcomeTimeout():
             hint = f"`sandpool status {error.job_id}` or `sandpool cancel {error.job_id}`"
             return Failure(kind, message, hint, Exit.GoesOn)
+        case JobUnknown():
+            return Failure(kind, message, "", Exit.Unknown)
         case ResultUnavailable():
             return Failure(kind, message, "", Exit.ResultUnavailable)
         case ConfigurationError():

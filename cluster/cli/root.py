@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "run", "Run a Python file in a sandbox and print what it wrote."),
     "submit": Entry("submit", "submit", "Enqueue one job and print its id."),
     "status": Entry("status", "status", "Say how jobs stand."),
+    "explain": Entry("explain", "explain", "Say why a job waits, where it runs or how it ended."),
     "result": Entry("result", "result", "Print the result of a job that has ended."),
     "cancel": Entry("status", "cancel", "Cancel queued or running jobs."),
     "jobs": Entry("jobs", "jobs", "List recorded outcomes, newest first."),

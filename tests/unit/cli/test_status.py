@@ -83,3 +83,21 @@ def test_jobs_tells_of_a_record_that_cannot_be_read_and_lists_the_others(house) 
     assert "good" in result.stdout
     assert "bad" in result.stderr
     assert result.exit_code == 0
+
+
+def test_explain_says_where_a_job_is_and_how_it_ended(house) -> None:
+    house.call("submit", "-d", "flights", "--sql", "select 1 -- hold", "--id", "held")
+    assert house.bench.holding.wait(5)
+    assert house.call("explain", "held").stdout.startswith("held running: runs as a statement on 'flights' on node n")
+    document = json.loads(house.call("explain", "held", "--json").stdout)
+    assert (document["job"], document["state"], document["node"]) == ("held", "running", "n")
+    house.call("cancel", "held")
+    assert house.call("explain", "held").stdout.startswith("held ended: ended Cancelled")
+
+
+def test_explain_of_a_job_that_nobody_knows_is_an_exit_code_of_its_own(house) -> None:
+    result = house.call("explain", "never")
+    assert result.exit_code == 6 and "was never submitted" in result.stderr
+    error = json.loads(house.call("explain", "never", "--json").stdout)
+    assert error["error"]["kind"] == "JobUnknown" and error["exit"] == 6
+    assert house.call("explain", "../never").exit_code == 2

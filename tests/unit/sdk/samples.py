@@ -9,6 +9,7 @@ from sandpool.job import CommandJob, Gpu, Limits, PythonJob, SqlJob
 from sandpool.outcome import Column, Display, Ending, ErrorInfo, File, Manifest, Outcome, Part, Said, Usage, Verdict
 from sandpool.wire import (
     ControlCall,
+    Explanation,
     JobStatus,
     encode_control,
     encode_job,
@@ -111,6 +112,11 @@ CODE_OUTCOME = Outcome(
     ended_at=MOMENT,
 )  # fmt: skip
 
+EXPLANATION = Explanation(
+    state="waiting", reason="all 4 slots of 'flights' are busy", code="placement.wait",
+    attempt=2, node="n", since_s=1.5, in_line=3,
+)  # fmt: skip
+
 GOLDEN: dict[str, tuple[bytes, Any]] = {
     "job-sql-full": (encode_job(FULL_JOB), FULL_JOB),
     "job-sql-minimal": (encode_job(MINIMAL_JOB), MINIMAL_JOB),
@@ -131,6 +137,14 @@ GOLDEN: dict[str, tuple[bytes, Any]] = {
     "control-status": (
         encode_control(ControlCall(action="status", job_id="j1")),
         ControlCall(action="status", job_id="j1"),
+    ),
+    "control-explain": (
+        encode_control(ControlCall(action="explain", job_id="j1")),
+        ControlCall(action="explain", job_id="j1"),
+    ),
+    "status-explained": (
+        encode_status(JobStatus(job_id="j1", state="running", why=EXPLANATION)),
+        JobStatus(job_id="j1", state="running", why=EXPLANATION),
     ),
     "status-running": (
         encode_status(JobStatus(job_id="j1", state="running")),

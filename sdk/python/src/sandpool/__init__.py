@@ -8,7 +8,7 @@ from sandpool.job import CommandJob, Extraction, Gpu, Group, Job, Limits, Python
 from sandpool.outcome import Display, Ending, ErrorInfo, File, Manifest, Outcome, Usage, Verdict, Watermark
 from sandpool.sync import Client, Handle
 from sandpool.transport import Progress
-from sandpool.wire import JobStatus
+from sandpool.wire import Explanation, JobStatus
 
 __all__ = [
     "AsyncClient",
@@ -18,6 +18,7 @@ __all__ = [
     "Display",
     "Ending",
     "ErrorInfo",
+    "Explanation",
     "Extraction",
     "File",
     "Gpu",

@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import Self
 
 from sandpool.batch import outcome_batches, submit_all
+from sandpool.errors import JobUnknown
 from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.pending import Waiter
 from sandpool.pipeline import Pipeline
 from sandpool.session import Session
 from sandpool.transport import OnProgress, Transport
-from sandpool.wire import ControlCall, JobStatus
+from sandpool.wire import ControlCall, Explanation, JobStatus
 
 TIMEOUT_S = 30.0
 """Default for one exchange with the broker or the scheduler."""
@@ -185,6 +186,17 @@ class AsyncClient:
         Raises BrokerUnavailable when nobody answers within `timeout`.
         """
         return await self._session.call(ControlCall(action="cancel", job_id=job_id, volume=volume), timeout)
+
+    async def explain(self, job_id: str, *, volume: str = "results", timeout: float = TIMEOUT_S) -> Explanation:
+        """Why a job of this tenant waits, where it runs, why it went back to the broker, or how it ended.
+
+        Raises JobUnknown (queued, or never seen), BrokerUnavailable when nobody answers within `timeout`.
+        """
+        status = await self._session.call(ControlCall(action="explain", job_id=job_id, volume=volume), timeout)
+        why = status.why or Explanation(state=status.state, reason=status.state)
+        if why.state == "unknown":
+            raise JobUnknown(job_id, why.reason)
+        return why
 
     def _pipeline(self, window: int, timeout_s: float) -> Pipeline:
         return Pipeline(self._session.transport, window=window, timeout_s=timeout_s)

@@ -8,6 +8,7 @@
     ├── Unavailable                      something is down or slow: the same call may succeed later
     │   ├── BrokerUnavailable            the message broker refuses, is away, or did not confirm in time
     │   ├── OutcomeTimeout               no outcome within the caller's own time limit; the job goes on
+    │   ├── JobUnknown                   nobody holds this job: it is queued, or was never submitted
     │   └── ResultUnavailable            the outcome is known, its data cannot be read now
     └── JobError                         the job ended, not well; carries the outcome
         ├── JobDenied  JobFailed  JobTimedOut  JobOutOfMemory
@@ -78,6 +79,14 @@ class OutcomeTimeout(Unavailable):
         super().__init__(f"job {job_id} has no outcome after {timeout_s:g} s; it goes on: wait again or cancel it")
         self.job_id = job_id
         self.timeout_s = timeout_s
+
+
+class JobUnknown(Unavailable):
+    """No scheduler holds the job and no ending of it is recorded. The message says what waits in the broker."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"job {job_id}: {reason}")
+        self.job_id = job_id
 
 
 class ResultUnavailable(Unavailable):

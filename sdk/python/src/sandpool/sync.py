@@ -21,7 +21,7 @@ from sandpool.errors import BrokerUnavailable, UsageError
 from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.transport import OnProgress, Transport
-from sandpool.wire import JobStatus
+from sandpool.wire import Explanation, JobStatus
 
 T = TypeVar("T")
 
@@ -179,6 +179,10 @@ class Client:
     def cancel(self, job_id: str, *, volume: str = "results", timeout: float = TIMEOUT_S) -> JobStatus:
         """As `AsyncClient.cancel`."""
         return self.run(self._open(timeout).client.cancel(job_id, volume=volume, timeout=timeout), timeout)
+
+    def explain(self, job_id: str, *, volume: str = "results", timeout: float = TIMEOUT_S) -> Explanation:
+        """As `AsyncClient.explain`."""
+        return self.run(self._open(timeout).client.explain(job_id, volume=volume, timeout=timeout), timeout)
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
         """Run a coroutine of this client on its thread."""

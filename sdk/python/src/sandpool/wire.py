@@ -37,7 +37,7 @@ REPLY_PREFIX = "sandpool.reply."
 class ControlCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """What a client asks about one of its own jobs. `volume` is where the job's outcome is recorded."""
 
-    action: Literal["cancel", "status"]
+    action: Literal["cancel", "status", "explain"]
     job_id: str
     volume: str = "results"
     digest: str = ""
@@ -47,12 +47,29 @@ class ControlCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         check_job_id(self.job_id)
 
 
+class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Why a job is where it is. `reason` is a sentence for people, `code` the error or placement behind it."""
+
+    state: Literal["waiting", "running", "returned", "ended", "unknown"]
+    """`waiting` for a slot; `returned`: in the broker until its next attempt; `unknown`: queued, or never seen."""
+    reason: str
+    code: str = ""
+    attempt: int = 0
+    node: str = ""
+    since_s: float = 0.0
+    """How long it has been waiting or running."""
+    in_line: int = 0
+    """How many wait in the same line, this one too."""
+
+
 class JobStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Answer to a `status` call: `running` here, `ended` (with the outcome), or `unknown`: queued or never seen."""
 
     job_id: str
     state: Literal["running", "ended", "unknown"]
     outcome: Outcome | None = None
+    why: Explanation | None = None
+    """In the answer to an `explain` call."""
 
 
 class GroupEnding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
