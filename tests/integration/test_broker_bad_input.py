@@ -188,6 +188,23 @@ def test_a_key_that_was_guessed_or_is_from_another_door_cancels_nothing(house: B
     house.withdraw(other)
 
 
+def test_a_statement_that_waits_for_a_connection_can_be_cancelled(house: BrokerHouse, door: Path) -> None:
+    holders = [RawClient(door) for _ in range(house.spec.most_wires)]
+    for holder in holders:
+        assert kinds_of(holder.query("begin")) == "CZ"
+        assert kinds_of(holder.query("select 1")) == "TDCZ"
+    with RawClient(door) as waiting:
+        waiting.send(frame(b"Q", b"select 1\0"))
+        eventually(lambda: house.facts()["waiting"] == 1)
+        with RawClient(door, hello=False) as friend:
+            friend.send(struct.pack(">II", 16, 80877102) + waiting.key)
+        assert sqlstate_in(waiting.until_ready()) == "57014"
+        assert house.facts()["waiting"] == 0
+        for holder in holders:
+            holder.close()
+        assert kinds_of(waiting.query("select 1")) == "TDCZ"
+
+
 def test_a_thousand_connections_of_one_client_leave_its_neighbours_alone(house: BrokerHouse, door: Path) -> None:
     other = house.door("other")
     clients, endings = [], Counter[str]()

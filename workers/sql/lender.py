@@ -82,6 +82,8 @@ class Lender:
         self._tasks: set[asyncio.Task[None]] = set()
         """Connections being closed, opened and reset."""
         self._closed = False
+        self._is_shrunk = False
+        """There may be more connections than the budget allows, since it became smaller."""
         self._failures = 0
         self._open_from_s = 0.0
 
@@ -103,6 +105,7 @@ class Lender:
         back; of too few, those who wait get one each."""
         self._spec = msgspec.structs.replace(self._spec, budget=budget)
         self._set_limits()
+        self._is_shrunk = True
         for shelf in self._shelves.values():
             while shelf.idle and (self.open_count > budget or shelf.count > shelf.limit):
                 self._close_soon(shelf.idle.pop(0))
@@ -188,13 +191,13 @@ class Lender:
 
     def release(self, loan: Loan, sort: Sort = Sort.Small) -> None:
         """Take a connection back; a broken one is closed and its place given on."""
-        if self._closed or not loan.is_open or self.open_count > self._spec.budget:
+        if self._closed or not loan.is_open or (self._is_shrunk and self._is_over_budget()):
             self.discard(loan, sort)
             return
         if not self._line.count:
             self._shelves[sort].idle.append(loan)
             return
-        request = self._line.next(self._servable(sort), tenant=loan.tenant, sort=sort)
+        request = self._line.only(sort) or self._line.next(self._servable(sort), tenant=loan.tenant, sort=sort)
         if request is None:
             self._shelves[sort].idle.append(loan)
         elif request.sort is sort:
@@ -204,6 +207,10 @@ class Lender:
             self._shelves[sort].count -= 1
             self._shelves[request.sort].count += 1
             self._prepare(request, None)
+
+    def _is_over_budget(self) -> bool:
+        self._is_shrunk = self.open_count > self._spec.budget
+        return self._is_shrunk
 
     def discard(self, loan: Loan, sort: Sort = Sort.Small) -> None:
         """Close a connection instead of lending it again."""

@@ -50,7 +50,11 @@ class Line(Generic[W]):
 
     def has(self, sort: Sort) -> bool:
         """Whether anybody waits for this sort."""
-        return bool(self.count) and any(sort in sorts for sorts in self._turns.values())
+        if self.count:
+            for sorts in self._turns.values():
+                if sort in sorts:
+                    return True
+        return False
 
     def join(self, waiter: W) -> None:
         """Stand behind those of the same tenant."""
@@ -71,11 +75,6 @@ class Line(Generic[W]):
         connection that came back."""
         if not self.count:
             return None
-        if len(self._turns) == 1:
-            # The usual case, and the busiest: one tenant, whose turn it always is.
-            (sorts,) = self._turns.values()
-            if sort in sorts and sort in servable:
-                return self._take(sorts[sort][0], turn=False)
         if sort is not None and self._overtaken < MAX_OVERTAKEN:
             chosen = self._of(tenant, (sort,)) if tenant is not None else None
             if chosen is None:
@@ -88,6 +87,19 @@ class Line(Generic[W]):
             return None
         self._overtaken = 0
         return self._take(chosen, turn=True)
+
+    def only(self, sort: Sort) -> W | None:
+        """Who is served by a connection of this sort where one tenant alone waits, whose turn it always is: the usual
+        case, and the busiest. Taken out of the line."""
+        if len(self._turns) != 1:
+            return None
+        for tenant, sorts in self._turns.items():
+            queue = sorts.get(sort)
+            if queue is not None:
+                waiter = queue.popleft()
+                self._tidy(tenant, sort)
+                return waiter
+        return None
 
     def clear(self) -> list[W]:
         """Everybody, sent away."""

@@ -41,7 +41,7 @@ class Answers:
 
     __slots__ = (
         "_base", "_mark", "_skip_is_shown", "_tail", "claim", "has_copy_in", "has_failed", "is_broken", "is_told",
-        "parameters", "shown_bytes", "skip", "status", "steps",
+        "parameters", "shown_bytes", "skip", "status", "steps", "tag",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +56,8 @@ class Answers:
         """Bytes that are still missing of a row which is let through in pieces."""
         self.shown_bytes = 0
         """Size of the answer to the last statement that ended."""
+        self.tag = b""
+        """Its command tag, where it was a whole turn."""
         self.has_failed = self.has_copy_in = False
         """Since they were last looked at: an error came; the server waits for rows."""
         self.is_broken = False
@@ -76,8 +78,6 @@ class Answers:
 
     def feed(self, data: bytes) -> bytes:
         """What to show of it."""
-        if data.endswith(READY_ENDS) and (whole := self._whole_turn(data)):
-            return whole
         pieces: list[bytes] = []
         if self.skip:
             data = self._pass_on(data, pieces)
@@ -165,41 +165,38 @@ class Answers:
             pieces.append(data[start:position])
         return b"".join(pieces)
 
-    def _whole_turn(self, data: bytes) -> bytes:
-        """What to show where the data are all of a usual turn's answer and nothing else; else nothing, and nothing was
-        done."""
-        line = self.steps
-        if len(line) != 1 or line[0].kind != steps.TURN or self._tail or self.skip:
+    def whole_turn(self, turn: Turn, data: bytes) -> bytes:
+        """What to show where the data, which end with ReadyForQuery, are all of the answer to this turn, the only one
+        that is owed, and nothing else; else nothing, and nothing was done."""
+        if self._tail or self.skip or turn.substitute:
             return b""
-        turn = cast(Turn, line[0])
-        start = 5 if turn.hides_absence and data.startswith(BIND_COMPLETE) else 0
-        position = start
+        position = 0
         end = len(data)
+        last = end - READY_BYTES
         size_at = SIZE.unpack_from
-        tag_from = tag_to = 0
-        while end - position > READY_BYTES:
+        tag_at = tag_end = 0
+        while position < last:
             kind = data[position]
             following = position + 1 + size_at(data, position + 1)[0]
             if kind == _C:
-                tag_from, tag_to = position, following
+                tag_at, tag_end = position, following
             elif (kind != _D and kind != _T and kind != _2) or following < position + HEADER_BYTES:
                 return b""
             position = following
-        if end - position != READY_BYTES or not tag_to or turn.substitute:
+        if position != last or not tag_end:
             return b""
         status = chr(data[-1])
         if self.claim(status) != status:
             return b""
-        line.popleft()
+        self.steps.popleft()
         self.status = status
         self.is_told = False
-        self.shown_bytes = self._base + tag_from - self._mark
-        self._base += end
-        self._mark = self._base
-        turn.complete(data[tag_from:tag_to])
+        self.shown_bytes = self._base + tag_at - self._mark
+        self.tag = data[tag_at + 5 : tag_end - 1]
+        self._mark = self._base = self._base + end
         if turn.prefix:
             return turn.prefix + data
-        return data[start:] if start else data
+        return data[5:] if turn.hides_absence and data.startswith(BIND_COMPLETE) else data
 
     def _is_long_row(self, data: bytes, position: int, step: Step) -> bool:
         """Whether the message that begins here, and does not end here, is let through as far as it came."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Protocol
+from typing import Protocol, cast
 
 from workers.errors import DatabaseUnavailable
 from workers.sql.broker import steps
 from workers.sql.broker.address import Address, read_dsn
-from workers.sql.broker.answers import Answers, unchanged
+from workers.sql.broker.answers import READY_ENDS, Answers, unchanged
 from workers.sql.broker.frames import COPY_FAIL, SYNC, TERMINATE, clean, message
 from workers.sql.broker.logon import Logon, log_on, send_cancel
 from workers.sql.broker.prepared import ServerStatement
-from workers.sql.broker.steps import SYNC_HIDDEN, ControlStep, Step
+from workers.sql.broker.steps import SYNC_HIDDEN, ControlStep, Step, Turn
 from workers.sql.spec import PoolSpec
 
 CANCEL_DEADLINE_S = 5.0
@@ -35,6 +35,7 @@ class Holder(Protocol):
     def show(self, data: bytes) -> None: ...
     def failed(self) -> None: ...
     def ready(self) -> None: ...
+    def end_turn(self, turn: Turn, tag: bytes, shown: bytes) -> None: ...
     def copy_in(self) -> None: ...
     def lost(self, owed: list[Step], *, is_told: bool, is_torn: bool) -> None: ...
     def overflow(self) -> None: ...
@@ -60,6 +61,7 @@ class Backend(asyncio.Protocol):
         self.max_bytes = 0
         """Most bytes of one result; 0: no limit."""
         self.is_open = True
+        self._is_paused = False
         self._read_only = "off" if spec.writes else "on"
         self._address = address
         self._key = logon.key
@@ -128,7 +130,8 @@ class Backend(asyncio.Protocol):
 
     def detach(self) -> None:
         """It is nobody's. A reader that was slow with the end of a result must not leave it paused for the next."""
-        self.resume_reading()
+        if self._is_paused:
+            self.resume_reading()
         self.holder = None
         self.answers.claim = unchanged
 
@@ -147,10 +150,12 @@ class Backend(asyncio.Protocol):
         return b"".join(frames)
 
     def pause_reading(self) -> None:
+        self._is_paused = True
         if self.is_open:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._is_paused = False
         if self.is_open:
             self._transport.resume_reading()
 
@@ -163,12 +168,12 @@ class Backend(asyncio.Protocol):
     @property
     def needs_recovery(self) -> bool:
         """Whether anything is left to be done before another may use it."""
-        return bool(self.steps) or self.status != "I" or self._cancelling is not None or bool(self.answers.skip)
+        answers = self.answers
+        return bool(self.steps) or answers.status != "I" or self._cancelling is not None or answers.skip > 0
 
     async def recover(self, *, is_copying: bool = False, is_unsynced: bool = False) -> bool:
         """End whatever the last holder left running, within a deadline; False: hang up, this cannot be used again."""
         self.detach()
-        self.resume_reading()
         try:
             async with asyncio.timeout(RECOVER_DEADLINE_S):
                 if self.steps and not is_copying and self._cancelling is None:
@@ -232,8 +237,14 @@ class Backend(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         answers = self.answers
-        shown = answers.feed(data)
         holder = self.holder
+        line = self.steps
+        if holder is not None and len(line) == 1 and line[0].kind == steps.TURN and data.endswith(READY_ENDS):
+            turn = cast(Turn, line[0])
+            if shown := answers.whole_turn(turn, data):
+                holder.end_turn(turn, answers.tag, shown)
+                return
+        shown = answers.feed(data)
         if shown and holder is not None:
             holder.show(shown)
         if answers.parameters or answers.has_failed or answers.has_copy_in or answers.is_broken:

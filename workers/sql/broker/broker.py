@@ -129,6 +129,7 @@ class Broker:
             for door, _ in list(self._doors.values()):
                 for session in [*door.sessions.values(), *door.arriving]:
                     session.tick(now_s)
+                door.rulings.refresh()
                 if door.trail.is_due:
                     self._own(door.trail.flush())
 

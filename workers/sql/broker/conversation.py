@@ -25,15 +25,12 @@ from workers.sql.broker.errors import Fatal, Trouble
 from workers.sql.broker.frames import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
-    DESCRIBE_PORTAL,
     EMPTY_QUERY,
     EXECUTE_ALL,
-    HEADER_BYTES,
     NO_DATA,
     NO_PARAMETERS,
     PARSE_COMPLETE,
     READY,
-    SIZE,
     SYNC,
     bind_nothing,
     clean,
@@ -47,17 +44,13 @@ from workers.sql.broker.frames import (
 )
 from workers.sql.broker.prepared import Prepared, Ruling, ServerStatement
 from workers.sql.broker.settings import Wish, reports, shown_value, wish_of, wish_sql
-from workers.sql.broker.steps import ControlStep, Execution, LocalStep, ParseStep, Turn
+from workers.sql.broker.steps import ControlStep, Execution, LocalStep, ParseStep
 from workers.sql.broker.transaction import Transaction
 from workers.sql.policy.session import Answer, Forward, Own, Refuse, Several, local_settings_sql
 from workers.sql.policy.session.settings import begin_sql
 from workers.sql.policy.session.verdict import CURSOR_KINDS
 
 LOST = error_response(Trouble("08006", "the connection to the database was lost", hint="try again"))
-TURN_END: Final = EXECUTE_ALL + SYNC
-TURN_ENDS: Final = (TURN_END, DESCRIBE_PORTAL + TURN_END)
-"""What may follow Bind in the usual turn."""
-_Q, _B, _P = b"QBP"
 ABORT = parse(b"", b"!")
 """Fails on every server: what is sent in place of a refused statement inside a transaction."""
 CURSOR: Final = Prepared(Ruling("", Forward("", "fetch")), None)
@@ -100,16 +93,12 @@ class Conversation(ABC):
         """The verdict on this text; None: not there yet, call again. Raises Trouble."""
 
     @abstractmethod
-    def lend(self) -> bool:
-        """Take a connection where one is there at once; else False."""
-
-    @abstractmethod
-    def wait(self, data: bytes) -> bool:
-        """Have these data carried out when there is a connection; False: it cannot be waited for."""
-
-    @abstractmethod
     def lease(self) -> bool:
         """Whether there is a connection; False: not yet, call again. Raises Trouble."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """See anew whether anything goes on."""
 
     @abstractmethod
     def give_back(self, backend: Backend) -> None:
@@ -138,8 +127,7 @@ class Conversation(ABC):
 
     def hold(self, backend: Backend) -> None:
         """A connection was lent."""
-        self.backend = backend
-        backend.attach(cast(Holder, self))
+        self.take(backend)
         backend.max_bytes = self.services.limits.max_bytes
         if room := backend.make_room():
             self._out.append(room)
@@ -147,6 +135,24 @@ class Conversation(ABC):
             backend.steps.append(ControlStep(lambda sqlstate: backend.break_off() if sqlstate else None))
             self._out.append(message(b"Q", clean(wish_sql(backend.wish, self.wish))))
             backend.wish = self.wish
+
+    def take(self, backend: Backend) -> None:
+        """It is this session's now."""
+        self.backend = backend
+        backend.attach(cast(Holder, self))
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is owed by anybody, and the next statement needs nothing before it."""
+        backend = self.backend
+        transaction = self._transaction
+        return not (
+            (backend is not None and backend.steps)
+            or self._is_unsynced
+            or self._is_skipping
+            or transaction.pending is not None
+            or transaction.is_failed
+        )
 
     @property
     def ready_status(self) -> str:
@@ -181,6 +187,7 @@ class Conversation(ABC):
             self._portals.clear()
             self.backend = None
             self.give_back(backend)
+        self.look()
 
     def failed(self) -> None:
         """The server refused something."""
@@ -220,6 +227,7 @@ class Conversation(ABC):
         if is_touched:
             self.show(b"" if is_told else LOST)
             self._is_skipping = True
+        self.look()
         return bool(owed) or not was_open
 
     def cut_off(self, trouble: Trouble) -> None:
@@ -240,73 +248,6 @@ class Conversation(ABC):
         most_s = self.services.limits.statement_s
         asked_ms = int(self.settings.get("statement_timeout", "0"))
         return min(most_s, asked_ms / 1000) if asked_ms else most_s
-
-    # --- the usual turn ------------------------------------------------------------------------------------------
-
-    def try_turn(self, data: bytes) -> bool:
-        """Carry out a whole turn at once, where the data are exactly one, of a statement that is known everywhere, and
-        nothing else is going on. False: nothing was done. Saves two thirds of the time of the general way.
-        """
-        backend = self.backend
-        transaction = self._transaction
-        if (
-            (backend is not None and backend.steps)
-            or self._is_unsynced
-            or self._is_skipping
-            or transaction.pending is not None
-            or transaction.is_failed
-        ):
-            return False
-        kind = data[0]
-        prefix = b""
-        start = stop = 0
-        if kind == _Q and len(data) > HEADER_BYTES and SIZE.unpack_from(data, 1)[0] + 1 == len(data):
-            ruling = self.door.rulings.known(data[5:-1], "simple")
-            statement = ruling.turn if ruling is not None else None
-        elif kind == _B and data.endswith(TURN_END):
-            ruling, statement, start, stop = self._bound_turn(data, 0)
-        elif kind == _P and data.endswith(TURN_END):
-            ruling, statement, start, stop = self._parsed_turn(data)
-            prefix = PARSE_COMPLETE
-        else:
-            return False
-        if ruling is None or statement is None:
-            return False
-        if backend is None:
-            if not self.lend():
-                return self.wait(data)
-            backend = self.backend
-            if backend is None or backend.steps:
-                return False
-        if statement not in backend.known:
-            return False
-        backend.known.move_to_end(statement)
-        self.sent_s = now_s = monotonic()
-        backend.steps.append(Turn(self._note, ruling, now_s, prefix, is_simple=kind == _Q))
-        backend.send(statement.run_frames if kind == _Q else statement.bind_frames(data, start, stop))
-        return True
-
-    def _bound_turn(self, data: bytes, start: int) -> tuple[Ruling | None, ServerStatement | None, int, int]:
-        """Of Bind (at `start`, to the unnamed portal), perhaps Describe, Execute and Sync: what is bound, and from
-        where to where its parameters stand."""
-        stop = start + SIZE.unpack_from(data, start + 1)[0] + 1
-        name_end = data.find(0, start + 6, stop)
-        prepared = self._statements.get(data[start + 6 : name_end])
-        if data[start + 5] or name_end < 0 or prepared is None or data[stop:] not in TURN_ENDS:
-            return None, None, 0, 0
-        return prepared.ruling, prepared.statement if prepared.ruling.turn is not None else None, name_end + 1, stop
-
-    def _parsed_turn(self, data: bytes) -> tuple[Ruling | None, ServerStatement | None, int, int]:
-        """The same behind Parse of the unnamed statement."""
-        size = SIZE.unpack_from(data, 1)[0] + 1
-        end = data.find(0, 6, size)
-        if data[5] or end < 0 or len(data) < size + 7 or data[size] != _B or data[size + 6]:
-            return None, None, 0, 0
-        ruling = self.door.rulings.known(data[6:end], "extended")
-        if ruling is None or ruling.turn is None:
-            return None, None, 0, 0
-        self._statements[b""] = Prepared(ruling, ruling.statement_with(data[end + 1 : size]))
-        return self._bound_turn(data, size)
 
     # --- simple protocol -----------------------------------------------------------------------------------------
 
@@ -724,7 +665,8 @@ class Conversation(ABC):
 
     def _note(self, execution: Execution, tag: bytes, sqlstate: str) -> None:
         size = self.backend.answers.shown_bytes if self.backend is not None and tag else 0
-        self.door.trail.ran(execution.ruling, tag, sqlstate, size, monotonic() - execution.started_s)
+        ended_s = monotonic()
+        self.door.trail.ran(execution.ruling, tag, sqlstate, size, ended_s - execution.started_s, ended_s)
 
     # --- on the way to the client --------------------------------------------------------------------------------
 

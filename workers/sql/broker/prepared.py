@@ -56,13 +56,17 @@ class ServerStatement:
 class Ruling:
     """A verdict with what carrying it out needs, kept for the next time that the same text comes."""
 
-    __slots__ = ("_by_types", "parts", "statement", "text", "turn", "verdict")
+    __slots__ = ("_by_types", "parts", "record", "record_bytes", "statement", "text", "turn", "verdict")
 
     def __init__(self, text: str, verdict: SessionVerdict) -> None:
         self.text = text
         self.verdict = verdict
         sql = verdict.sql if isinstance(verdict, Forward | Own) else ""
         kind = verdict.kind if isinstance(verdict, Forward) else ""
+        self.record = b""
+        """Its part of a record, once it was written."""
+        self.record_bytes = len(text) + len(sql) + 120
+        """What a record of it takes, roughly."""
         self.statement: ServerStatement | None = ServerStatement(sql, kind=kind) if sql else None
         self.turn = self.statement if kind in _IN_ONE_TURN else None
         """The statement, where it may run in a turn of its own without a closer look."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from workers.errors import WorkerError
 from workers.sql.broker.errors import Fatal, Trouble
-from workers.sql.broker.prepared import Ruling
+from workers.sql.broker.prepared import Prepared, Ruling
 from workers.sql.judge import Judge
 from workers.sql.policy.catalog import Catalog
 from workers.sql.policy.document import Policy
@@ -29,6 +29,8 @@ REREAD_AFTER_S = 5.0
 """A refusal for an unknown name reads the catalog again at most this often."""
 MOST_RULINGS = 4096
 MOST_BYTES = 16 << 20
+MOST_TURN_BYTES = 4096
+"""Longest message that is recognised by its bytes."""
 
 
 @dataclass(slots=True)
@@ -70,12 +72,27 @@ class Rulings:
         self._known: OrderedDict[tuple[bytes, str], Ruling] = OrderedDict()
         self._bytes = 0
         self._version = ""
+        self.turns: dict[bytes, Prepared] = {}
+        """Messages (Query, Parse of the unnamed statement) that begin a usual turn, with what they mean."""
 
     def known(self, sql: bytes, protocol: str) -> Ruling | None:
         """The verdict where it was asked for before, by the catalog of now."""
         if not self._shelf.is_fresh:
             return None
         return self._known.get((sql, protocol))
+
+    def keep_turn(self, frame: bytes, prepared: Prepared) -> Prepared:
+        """Recognise this message by its bytes from now on."""
+        if len(frame) <= MOST_TURN_BYTES:
+            if len(self.turns) >= MOST_RULINGS:
+                self.turns.clear()
+            self.turns[frame] = prepared
+        return prepared
+
+    def refresh(self) -> None:
+        """Called a few times a second: what was known by a catalog that is too old by now is asked for again."""
+        if self.turns and not self._shelf.is_fresh:
+            self.turns.clear()
 
     def settings_at_start(self, parameters: Mapping[str, str]) -> dict[str, str]:
         """The settings of a session that starts with these parameters. Raises Fatal."""
@@ -93,6 +110,9 @@ class Rulings:
         facts = SessionFacts(protocol=protocol, writes=self._writes)
         try:
             catalog = await self._shelf.fresh(self._shelf.ttl_s)
+            found = self._known.get((sql, protocol)) if catalog.version == self._version else None
+            if found is not None:
+                return found
             verdict = await self._judge.judge_session(text, facts, self._policy, catalog, self._tenant)
             if isinstance(verdict, Refuse) and verdict.rule in UNKNOWN_NAME_RULES:
                 newer = await self._shelf.fresh(REREAD_AFTER_S)
@@ -109,6 +129,7 @@ class Rulings:
     def _keep(self, key: tuple[bytes, str], ruling: Ruling, version: str) -> None:
         if version != self._version:
             self._known.clear()
+            self.turns.clear()
             self._bytes, self._version = 0, version
         if key not in self._known:
             self._bytes += _weight(key, ruling)

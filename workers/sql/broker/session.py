@@ -12,7 +12,6 @@ from typing import Final, cast
 
 from workers.errors import WorkerError
 from workers.sql.broker.backend import Backend
-from workers.sql.broker.conversation import Conversation
 from workers.sql.broker.door import Door, Services
 from workers.sql.broker.errors import Fatal, Trouble, trouble_of
 from workers.sql.broker.frames import (
@@ -26,6 +25,7 @@ from workers.sql.broker.frames import (
 from workers.sql.broker.prepared import Ruling
 from workers.sql.broker.rulings import Protocol
 from workers.sql.broker.settings import reports, wish_of
+from workers.sql.broker.shortcut import Planned, Shortcut
 from workers.sql.broker.startup import CancelRequest, EncryptionRequest, Hello, read_opening
 from workers.sql.broker.steps import Step
 from workers.sql.lender import Loan, Request
@@ -40,7 +40,7 @@ HANG_UP_S = 5.0
 _TERMINATE: Final = ord("X")
 
 
-class Session(Conversation, asyncio.Protocol):
+class Session(Shortcut, asyncio.Protocol):
     """One client."""
 
     def __init__(self, services: Services, door: Door) -> None:
@@ -54,6 +54,8 @@ class Session(Conversation, asyncio.Protocol):
         """The first message in the buffer waits for a verdict or a connection."""
         self._is_closed = False
         self._request: Request | None = None
+        self._planned: Planned | None = None
+        """What the connection that is waited for shall run, where nothing but the data of this turn came."""
         self._asking: asyncio.Task[None] | None = None
         self._ruling: tuple[bytes, str, Ruling] | None = None
         """The verdict that was waited for."""
@@ -73,15 +75,17 @@ class Session(Conversation, asyncio.Protocol):
             self._expel(Fatal("57P01", "the broker is shutting down"))
 
     def data_received(self, data: bytes) -> None:
+        if self.is_quiet and self.try_turn(data):
+            return
         if self._is_closed:
             return
-        if self._is_in and not self._buffer and not self._is_blocked and self.try_turn(data):
-            return
+        self.is_quiet = self.is_alone = False
         if self._buffer:
             self._count(-len(self._buffer))
             data = self._buffer + data
             self._buffer = b""
         if self._is_blocked:
+            self._planned = None
             self._keep(data)
             return
         self._guarded(data)
@@ -91,6 +95,7 @@ class Session(Conversation, asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._is_closed = True
+        self.is_quiet = self.is_alone = False
         self.door.arriving.discard(self)
         self.door.sessions.pop(self.key, None)
         self._count(-len(self._buffer))
@@ -111,8 +116,8 @@ class Session(Conversation, asyncio.Protocol):
         if self.backend is not None:
             self.backend.pause_reading()
 
-    def hold(self, backend: Backend) -> None:
-        super().hold(backend)
+    def take(self, backend: Backend) -> None:
+        super().take(backend)
         if self._is_stalled:
             backend.pause_reading()
 
@@ -142,6 +147,7 @@ class Session(Conversation, asyncio.Protocol):
             self.services.lender.discard(self.backend, Sort.Wire)
         if is_torn:
             self._abort()
+        self.is_quiet = self.is_alone = False
         if not self.lose(owed, is_told=is_told):
             self._trouble = Trouble("08006", "the connection to the database was lost", hint="try again")
         self.resume()
@@ -176,20 +182,18 @@ class Session(Conversation, asyncio.Protocol):
         self._asking = None
         self._unblock()
 
-    def lend(self) -> bool:
-        loan = self.services.lender.lend(self.door.tenant, Sort.Wire)
-        if loan is None:
-            return False
-        self.hold(cast(Backend, loan))
-        return True
+    def lend(self) -> Backend | None:
+        return cast("Backend | None", self.services.lender.lend(self.door.tenant, Sort.Wire))
 
-    def wait(self, data: bytes) -> bool:
+    def wait(self, planned: Planned, data: bytes) -> bool:
         try:
             self._request = self.services.lender.request(self.door.tenant, Sort.Wire, self._receive)
         except WorkerError:
             return False
+        self.is_quiet = False
         self._block()
         self._keep(data)
+        self._planned = planned
         return True
 
     def lease(self) -> bool:
@@ -197,7 +201,9 @@ class Session(Conversation, asyncio.Protocol):
         if self.backend is not None:
             return True
         lender = self.services.lender
-        if self.lend():
+        backend = self.lend()
+        if backend is not None:
+            self.hold(backend)
             return True
         try:
             self._request = lender.request(self.door.tenant, Sort.Wire, self._receive)
@@ -208,10 +214,18 @@ class Session(Conversation, asyncio.Protocol):
 
     def _receive(self, result: Loan | WorkerError) -> None:
         self._request = None
+        planned, self._planned = self._planned, None
         if isinstance(result, WorkerError):
             self._trouble = trouble_of(result)
-        else:
+        elif planned is None:
             self.hold(cast(Backend, result))
+        elif self.send_turn(cast(Backend, result), planned):
+            self._is_blocked = False
+            size, self._buffer = len(self._buffer), b""
+            self._count(-size)
+            if size > HIGH_BYTES:
+                self.resume()
+            return
         self._unblock()
 
     def give_back(self, backend: Backend) -> None:
@@ -233,12 +247,12 @@ class Session(Conversation, asyncio.Protocol):
 
     def _unblock(self) -> None:
         self._is_blocked = False
+        self._planned = None
         if self._is_closed:
             return
         data, self._buffer = self._buffer, b""
         self._count(-len(data))
-        if self._trouble is not None or not self.try_turn(data):
-            self._guarded(data)
+        self._guarded(data)
         if not self._is_blocked:
             self.resume()
 
@@ -256,6 +270,11 @@ class Session(Conversation, asyncio.Protocol):
             return
         if rest and not self._is_closed:
             self._keep(rest)
+        self.look()
+
+    def look(self) -> None:
+        """Whether a usual turn may begin now."""
+        self.is_quiet = self._is_in and not (self._is_closed or self._is_blocked or self._buffer) and self.is_settled
 
     def _converse(self, data: bytes) -> bytes:
         """Carry out every complete message; the rest of the data."""
@@ -312,8 +331,26 @@ class Session(Conversation, asyncio.Protocol):
 
     def _cancel(self, key: bytes) -> None:
         other = self.door.sessions.get(key)
-        if other is not None and other.is_busy and other.backend is not None:
-            other.backend.cancel()
+        if other is not None:
+            other.cancel()
+
+    def cancel(self) -> None:
+        """End what this session runs, or waits to run."""
+        if self.is_busy and self.backend is not None:
+            self.backend.cancel()
+        elif self._is_blocked:
+            self._give_up(Trouble("57014", "canceling statement due to user request"))
+
+    def _give_up(self, trouble: Trouble) -> None:
+        """Wait no longer for a verdict or a connection."""
+        if self._request is not None:
+            self.services.lender.withdraw(self._request)
+            self._request = None
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        self._trouble = trouble
+        self._unblock()
 
     def _let_in(self, hello: Hello) -> None:
         door, services = self.door, self.services
@@ -352,10 +389,7 @@ class Session(Conversation, asyncio.Protocol):
                 self._abort()
         elif self._request is not None:
             if waited_s > limits.wait_s:
-                self.services.lender.withdraw(self._request)
-                self._request = None
-                self._trouble = Trouble("53300", "no free connection to the database in time", hint="try again later")
-                self._unblock()
+                self._give_up(Trouble("53300", "no free connection to the database in time", hint="try again later"))
         elif self.is_busy and not self.is_copying:
             self._watch_statement(now_s)
         elif self.backend is not None:
@@ -393,8 +427,10 @@ class Session(Conversation, asyncio.Protocol):
         if self._transport is not None and not self._is_closed:
             self._transport.close()
         self._is_closed = True
+        self.is_quiet = self.is_alone = False
 
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
         self._is_closed = True
+        self.is_quiet = self.is_alone = False
