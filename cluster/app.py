@@ -99,6 +99,7 @@ def parts_of(settings: Settings) -> Parts:
         cancelled_retention_s=settings.scheduler.cancelled_retention_s,
         sandboxes=sandbox_rules(settings),
         engines=engine_rules(settings),
+        grows=settings.ray.autoscale,
     )
     pools = {
         name: pool_spec(name, database, policies[name])
@@ -159,6 +160,7 @@ class Conductor:
         )
         self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes, self._observer)
         bench.watch(self.scheduler.cluster_changed)
+        bench.wants(self.scheduler.wanted)
         self.control = ControlRoom(self.scheduler, door, volumes)
         self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
         self._gauges = Gauges(

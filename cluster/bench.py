@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cluster.placement import Node
+from cluster.placement import Fleet, Node, SandboxNeed
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
 from workers.sandbox.task import SandboxTask
@@ -19,7 +19,7 @@ class Bench(Protocol):
     async def start(self) -> None:
         """Bring the pools up. A database that is down does not fail this: its jobs are retried until it is back."""
 
-    def nodes(self) -> Sequence[Node]:
+    def nodes(self) -> Sequence[Node] | Fleet:
         """The cluster as data, busy slots counted from the statements under way now."""
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
@@ -37,6 +37,9 @@ class Bench(Protocol):
 
     async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
         """As `cancel`, for a job that runs in a sandbox."""
+
+    def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
+        """Where the cluster can grow: ask this what wants room now, or has it."""
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Call this whenever a node has room, or other things, that it had not before, but for work that ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -30,12 +31,13 @@ from cluster.metrics import NoRecorder
 from cluster.metrics_ray import RayRecorder
 from cluster.node_token import secure_token
 from cluster.observing import Observer
+from cluster.scaling import Growth
 from cluster.settings import RaySettings, Settings, Telemetry, load
 from cluster.telemetry import configure_logs
 from queues.amqp import AmqpDoor
 from queues.errors import QueueError
 from workers.errors import ConfigurationError, VolumeError
-from workers.lifeline import Lifeline
+from workers.lifeline import EXIT_CODE, Lifeline
 
 log = structlog.get_logger("sandpool.conductor")
 
@@ -55,6 +57,7 @@ class ConductorActor:
         configure_logs()
         self._settings = load(Path(config))
         self._conductor: Conductor | None = None
+        self._moving: asyncio.Task[None] | None = None
         self._state = "starting"
         # A scheduler whose node is lost must not go on beside the one that Ray starts elsewhere.
         self._lifeline = Lifeline()
@@ -88,14 +91,24 @@ class ConductorActor:
         door = AmqpDoor(self._settings.broker.url.get_secret_value())
         pinned = {name for name, database in self._settings.databases.items() if database.egress_only}
         grace_s = self._settings.scheduler.attempt_grace_s
-        bench = RayBench(parts.pools, parts.volumes, parts.host, pinned=pinned, grace_s=grace_s)
+        growth = Growth(self._settings.ray.rest_after_s) if self._settings.ray.autoscale else None
+        bench = RayBench(parts.pools, parts.volumes, parts.host, pinned=pinned, growth=growth, grace_s=grace_s)
         conductor = Conductor(self._settings, parts, door, bench, volumes, observer_of(self._settings.telemetry))
         try:
             await conductor.start()
         except BaseException:
             await door.close()
             raise
+        self._moving = asyncio.get_running_loop().create_task(self._move_on(bench), name="own node")
         return conductor
+
+    async def _move_on(self, bench: RayBench) -> None:
+        """Leave a node that drains: Ray starts the scheduler on another one."""
+        await bench.own_node_drains.wait()
+        log.info("the node of the scheduler drains")
+        if self._conductor is not None:
+            await self._conductor.drain(self._settings.scheduler.drain_timeout_s)
+        os._exit(EXIT_CODE)
 
     async def state(self) -> str:
         """`starting`, `waiting for the broker: ...`, `up`, `drained`; raises what `_start` raised."""
@@ -106,6 +119,8 @@ class ConductorActor:
     async def drain(self, timeout_s: float) -> None:
         """Finish or hand back what runs; the actor may be killed afterwards."""
         self._main.cancel()
+        if self._moving is not None:
+            self._moving.cancel()
         if self._conductor is not None:
             await self._conductor.drain(timeout_s)
         self._state = "drained"

@@ -14,15 +14,19 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
-import ray
 import structlog
 
+from cluster import dispatch_nodes
 from cluster.dispatch_hosts import Hosts
 from cluster.dispatch_pools import Pools
+from cluster.dispatch_scaling import Scaling
+from cluster.dispatch_workers import is_near
 from cluster.errors import WorkerLost
-from cluster.membership import Member, members_of, shares
-from cluster.placement import Node
+from cluster.membership import ROLES, Member, shares
+from cluster.node_views import NodeViews
+from cluster.placement import Fleet, Node, SandboxNeed
 from cluster.placement.circuit import REMEMBERED, why_avoided
+from cluster.scaling import Growth
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
 from workers.sandbox.hosting import HostSpec
@@ -36,6 +40,8 @@ log = structlog.get_logger("sandpool.dispatch")
 NAMESPACE = "sandpool"
 WATCH_S = 1.0
 CALL_TIMEOUT_S = 10.0
+LEAVE_S = 5.0
+"""For what nobody here waits for on a node that drains: work of other schedulers."""
 ONE_MISHAP_S = 1.0
 """Losses within this time are one failure of the node: an actor that dies takes all of its work along."""
 
@@ -50,6 +56,7 @@ class RayBench:
         host: HostSpec | None = None,
         *,
         pinned: Collection[str] = (),
+        growth: Growth | None = None,
         grace_s: float,
     ) -> None:
         """`pinned`: databases whose pools run on nodes with the role `db-egress` only."""
@@ -58,7 +65,15 @@ class RayBench:
         self._pools = Pools(specs, volumes, grace_s=grace_s)
         self._hosts = Hosts(host, volumes, grace_s=grace_s)
         self._members: dict[str, Member] = {}
-        self._draining: set[str] = set()
+        self._left: set[str] = set()
+        """Nodes that are there and have no workers of ours: they drain, or rest."""
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.own_node_drains = asyncio.Event()
+        self._wanted: Callable[[], Sequence[SandboxNeed]] = lambda: ()
+        self._scaling = Scaling(growth, lambda: self._wanted()) if growth is not None else None
+        self._views = NodeViews(self._view)
+        self._pools.on_answers = lambda: self._views.all_changed(self._members)
+        self._hosts.on_change = self._host_changed
         self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._on_change: Callable[[], None] = lambda: None
         self._watching: asyncio.Task[None] | None = None
@@ -73,55 +88,118 @@ class RayBench:
             await asyncio.sleep(WATCH_S)
             try:
                 await self._follow(await self._look())
+                self._let_drained_go()
+                await self._scale()
             except Exception as error:  # noqa: BLE001 - Ray's own process may be away; whatever it is, the next look helps
                 log.warning("nodes not seen", error=f"{type(error).__name__}: {error}")
 
     async def _look(self) -> dict[str, Member]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return members_of(await asyncio.to_thread(ray.nodes))
+            return await asyncio.to_thread(dispatch_nodes.look)
 
     async def _follow(self, members: dict[str, Member]) -> None:
         """Make of the nodes that there are what they shall be."""
-        gone, come = self._members.keys() - members.keys(), members.keys() - self._members.keys()
-        if not gone and not come:
-            return
+        before, self._members = self._members, members
+        gone, come = before.keys() - members.keys(), members.keys() - before.keys()
         for name in gone:
             log.warning("node gone", node=name)
             self._pools.forget(name)
             self._hosts.forget(name)
             self._failures.pop(name, None)
-            self._draining.discard(name)
+            self._left.discard(name)
         for name in sorted(come):
             log.info("node joined", node=name, roles=sorted(members[name].roles))
-        self._members = members
+        drains = [name for name in members.keys() & before.keys() if members[name].drains and not before[name].drains]
+        for name in drains:
+            log.info("node drains", node=name)
+            if is_near(members[name]):
+                self.own_node_drains.set()
+        self._left |= {name for name in come if members[name].drains}
+        self._views.all_changed(members)
         if gone:
             self._on_change()  # whoever waits may have waited for that node
-        self._hosts.place([members[name] for name in come if members[name].hosts], NAMESPACE)
+        if gone or come:
+            await self._fill(come - self._left)
+
+    async def _fill(self, names: Collection[str]) -> None:
+        """Give these nodes their workers, and every database's connections to the nodes that have any."""
+        self._hosts.place([self._members[name] for name in names if self._members[name].hosts], NAMESPACE)
         await asyncio.gather(self._hosts.open(), self._share())
-        self._on_change()
 
     async def _share(self) -> None:
-        staying = {name: member for name, member in self._members.items() if name not in self._draining}
+        staying = {name: member for name, member in self._members.items() if name not in self._left}
         for database, spec in self._specs.items():
             sizes = shares(spec.budget, database in self._pinned, staying.values())
             await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
+        self._views.all_changed(self._members)
+        self._on_change()
 
-    def nodes(self) -> Sequence[Node]:
-        now = time.monotonic()
-        return [
-            Node(
-                name,
-                self._pools.views(name),
-                self._hosts.view(name, member.roles),
-                member.labels,
-                draining=name in self._draining,
-                avoided=why_avoided(self._failures[name], now) if name in self._failures else "",
-            )
-            for name, member in self._members.items()
-        ]
+    def _let_drained_go(self) -> None:
+        """Nodes that drain lose their workers once these have nothing to do, or when the time is up."""
+        for name, member in self._members.items():
+            is_due = 0 < member.drain_by_s <= time.time() + LEAVE_S
+            if member.drains and name not in self._left and (is_due or not self._is_busy(name)):
+                self._leave(name, LEAVE_S)
+
+    async def _scale(self) -> None:
+        """Ask for nodes that are needed, and rest those that are not."""
+        if self._scaling is None:
+            return
+        here = self._members.keys() - self._left
+        idle = [name for name in here if not self._is_busy(name) and self._hosts.is_empty(name)]
+        rests, needed = await self._scaling.look(idle, [name for name in here if self._stays(name)])
+        for name in rests:
+            log.info("node rests", node=name)
+            self._leave(name, LEAVE_S)
+        resting = {name for name in self._left if name in self._members and not self._members[name].drains}
+        if needed and resting and not self._leaving:
+            self._left -= resting
+            await self._fill(resting)
+
+    def _stays(self, name: str) -> bool:
+        """The head, our own node, and what databases are pinned to work on when they idle, too."""
+        member = self._members[name]
+        return member.is_head or is_near(member) or (bool(self._pinned) and member.roles != ROLES)
+
+    def _leave(self, name: str, drain_timeout_s: float) -> None:
+        self._left.add(name)
+        self._views.changed(name)
+        task = asyncio.create_task(self._give_up(name, drain_timeout_s), name=f"leaving {name}")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _give_up(self, name: str, drain_timeout_s: float) -> None:
+        await asyncio.gather(self._pools.leave(name, drain_timeout_s), self._hosts.leave(name, drain_timeout_s))
+        log.info("node left", node=name)
+        await self._share()
+
+    def _is_busy(self, name: str) -> bool:
+        return self._pools.busy(name) or self._hosts.busy(name)
+
+    def _host_changed(self, name: str) -> None:
+        self._views.changed(name)
+        self._on_change()
+
+    def nodes(self) -> Fleet:
+        for name in self._failures:
+            self._views.changed(name)  # it is left alone until a moment that nobody tells
+        return self._views.fleet()
+
+    def _view(self, name: str) -> Node | None:
+        member = self._members.get(name)
+        if member is None:
+            return None
+        return Node(
+            name,
+            self._pools.views(name),
+            self._hosts.view(name, member.roles),
+            member.labels,
+            draining=member.drains or name in self._left,
+            avoided=why_avoided(self._failures[name], time.monotonic()) if name in self._failures else "",
+        )
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
-        with self._blaming(node):
+        with self._working(node):
             link = self._pools.links.get(node, {}).get(database)
             if link is None:
                 raise WorkerLost(f"node {node} has no pool for {database!r} any more")
@@ -132,14 +210,17 @@ class RayBench:
             await link.cancel(tenant, job_id)
 
     async def run_task(self, node: str, task: SandboxTask) -> Attempt:
-        with self._blaming(node):
+        with self._working(node):
             return await self._hosts.run(node, task)
 
     async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
         await self._hosts.cancel(node, tenant, job_id)
 
+    def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
+        self._wanted = wanted
+
     def watch(self, on_change: Callable[[], None]) -> None:
-        self._on_change = self._hosts.on_change = on_change
+        self._on_change = on_change
 
     async def catalog(self, database: str) -> Catalog:
         for link in self._pools.of(database):
@@ -152,11 +233,15 @@ class RayBench:
     async def close(self, drain_timeout_s: float) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        for task in self._leaving:
+            task.cancel()
         await asyncio.gather(self._hosts.close(drain_timeout_s), self._pools.close(drain_timeout_s))
 
     @contextlib.contextmanager
-    def _blaming(self, node: str) -> Iterator[None]:
-        """A worker that is lost counts against its node, once for all that it took along."""
+    def _working(self, node: str) -> Iterator[None]:
+        """The node has one piece of work more for a while. A worker that is lost counts against its node, once for all
+        that it took along."""
+        self._views.changed(node)
         try:
             yield
         except WorkerLost:
@@ -165,3 +250,5 @@ class RayBench:
             if node in self._members and not (failures and now - failures[-1] < ONE_MISHAP_S):
                 failures.append(now)
             raise
+        finally:
+            self._views.changed(node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ class HostLink:
         self._link: WorkerLink[SandboxTask] = WorkerLink(
             actor, encode_task, slots=spec.most_sandboxes, grace_s=OVERHEAD_S + grace_s, near=near
         )
-        self._on_change = on_change
+        self._on_change = self._link.on_answers = on_change
         self._claims = Claims()
         self._status: HostStatus | None = None
         self.why_not = ""
@@ -54,6 +55,12 @@ class HostLink:
     def status(self) -> HostStatus | None:
         """What it said last, while it answers."""
         return self._status if self._link.answers else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody's sandbox is there, as far as the host has said; warm ones are nobody's."""
+        status = self._status
+        return not self._claims.tasks and (status is None or not (status.sandboxes or status.paused))
 
     async def open(self) -> None:
         """Wait until the host is open, or says why it cannot be; done already where it was called before."""
@@ -116,7 +123,7 @@ class HostLink:
             log.warning("host does not answer", error=str(error))
             return
         before, self._status, self.why_not = self._status, status, ""
-        if before is not None and before != status:
+        if before != status:
             self._on_change()
 
 
@@ -130,7 +137,8 @@ class Hosts:
         self._links: dict[str, HostLink] = {}
         self._seats: dict[str, tuple[str, int]] = {}
         self._doors: dict[str, str] = {}
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Called with the node whose host has other things than before."""
 
     def place(self, members: Sequence[Member], namespace: str) -> None:
         """Start, or find, the hosts of these nodes. Where nodes share a machine, each has a folder of its own."""
@@ -143,7 +151,10 @@ class Hosts:
             self._doors[name] = spec.doors
             actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
             near = is_near(member)
-            self._links[name] = HostLink(actor, spec, self._grace_s, lambda: self.on_change(), near=near)
+            self._links[name] = HostLink(actor, spec, self._grace_s, partial(self._said, name), near=near)
+
+    def _said(self, node: str) -> None:
+        self.on_change(node)
 
     def doors(self, node: str) -> str:
         """Where the pools of this node find the doors of its sandboxes; empty where there are none."""
@@ -159,6 +170,10 @@ class Hosts:
     def busy(self, node: str) -> bool:
         link = self._links.get(node)
         return link is not None and link.busy
+
+    def is_empty(self, node: str) -> bool:
+        link = self._links.get(node)
+        return link is None or link.is_empty
 
     def statuses(self) -> dict[str, HostStatus]:
         """What each host that answers said last."""

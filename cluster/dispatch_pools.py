@@ -39,6 +39,8 @@ class Pools:
         self._volumes = dict(volumes)
         self._grace_s = grace_s
         self.links: dict[str, dict[str, PoolLink]] = {}
+        self.on_answers: Callable[[], None] = lambda: None
+        """Called when a pool begins or ceases to answer: which ones are seen depends on all of them."""
 
     async def share(
         self,
@@ -60,6 +62,7 @@ class Pools:
             if database not in links:
                 own = with_doors(msgspec.structs.replace(spec, budget=size), doors(name))
                 links[database] = self._start(members[name], own, namespace)
+                links[database].on_answers = lambda: self.on_answers()
                 opened.append(self._open(links[database], size))
         await asyncio.gather(*opened)
 

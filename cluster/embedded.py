@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from cluster.host_views import Claims, view_of
-from cluster.placement import Node, PoolView
+from cluster.placement import Node, PoolView, SandboxNeed
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement, not_started
 from workers.errors import WorkerError
@@ -91,6 +91,9 @@ class EmbeddedBench:
     async def cancel_task(self, _node: str, tenant: str, job_id: str) -> None:
         if self._desk is not None:
             await self._desk.cancel(job_id, tenant)
+
+    def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
+        """One node does not grow."""
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Nothing changes here but by work that ends."""

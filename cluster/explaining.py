@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from cluster.placement import Need
 from cluster.run import Run
 from cluster.slots import Slots
 from queues.topology import PARKED_PREFIX
@@ -18,6 +19,7 @@ from sandpool.outcome import Outcome
 from sandpool.wire import JOBS_EXCHANGE, Explanation
 
 JOBS_PREFIX = f"{JOBS_EXCHANGE}."
+NO_PLACE = ("placement.never", "placement.wait")
 MOST_REMEMBERED = 10_000
 """Jobs that went back to the broker; the longest gone are forgotten first."""
 
@@ -30,6 +32,7 @@ class _Returned:
     reason: str
     attempt: int
     back_s: float
+    need: Need | None
 
 
 class Returned:
@@ -46,7 +49,7 @@ class Returned:
     def add(self, run: Run, code: str, delay_s: float) -> None:
         """This run goes back, for `code`, and comes again after about `delay_s`."""
         key = (run.tenant, run.job.id)
-        self._jobs[key] = _Returned(code, run.reason, run.number, self._clock() + delay_s)
+        self._jobs[key] = _Returned(code, run.reason, run.number, self._clock() + delay_s, run.need)
         self._jobs.move_to_end(key)
         if len(self._jobs) > MOST_REMEMBERED:
             self._jobs.popitem(last=False)
@@ -55,6 +58,10 @@ class Returned:
         """It was taken again."""
         if self._jobs:
             self._jobs.pop((tenant, job_id), None)
+
+    def needs(self) -> Iterator[Need]:
+        """What those lacked that found no place."""
+        return (gone.need for gone in self._jobs.values() if gone.need is not None and gone.code in NO_PLACE)
 
     def explain(self, tenant: str, job_id: str) -> Explanation | None:
         """None: nothing is remembered of it."""

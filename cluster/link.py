@@ -86,8 +86,9 @@ class WorkerLink(Generic[W]):
         self._encode = encode
         self._grace_s = grace_s
         self._near = near
-        self.answers = True
-        """Whether the worker was heard the last time, be it with an error of its own."""
+        self._answers = True
+        self.on_answers: Callable[[], None] = lambda: None
+        """Called when `answers` changes."""
         self._outbox: list[_Waiting[W]] = []
         self._waiting: dict[tuple[str, str], _Waiting[W]] = {}
         """By job and attempt: the random part of an attempt's id alone is short."""
@@ -96,6 +97,17 @@ class WorkerLink(Generic[W]):
         self._sender: asyncio.Task[None] | None = None
         self._epoch, self._received = "", 0
         self._collector = asyncio.create_task(self._collect())
+
+    @property
+    def answers(self) -> bool:
+        """Whether the worker was heard the last time, be it with an error of its own."""
+        return self._answers
+
+    @answers.setter
+    def answers(self, value: bool) -> None:
+        if value is not self._answers:
+            self._answers = value
+            self.on_answers()
 
     async def open(self) -> None:
         """Wait until the worker is ready, so that no first job pays for it; not for long, and not for a database

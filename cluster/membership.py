@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ROLE_LABEL = "sandpool.role"
+HEAD_RESOURCE = "node:__internal_head__"
 ROLES = frozenset({"cpu", "gpu", "db-egress"})
 
 
@@ -28,6 +29,12 @@ class Member:
     machine: str
     labels: Mapping[str, str] = field(default_factory=dict)
     roles: frozenset[str] = ROLES
+    drains: bool = False
+    """It gets no new work and goes when it has none."""
+    drain_by_s: float = 0.0
+    """Unix time at which it goes anyway; 0: it has as long as it takes."""
+    is_head: bool = False
+    """Ray's own services live there: without it there is no cluster."""
 
     @property
     def hosts(self) -> bool:
@@ -35,15 +42,18 @@ class Member:
         return bool(self.roles & {"cpu", "gpu"})
 
 
-def members_of(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Member]:
-    """The nodes that are alive, of what `ray.nodes()` says."""
+def members_of(nodes: Iterable[Mapping[str, Any]], draining_ms: Mapping[str, int] | None = None) -> dict[str, Member]:
+    """The nodes that are alive, of what `ray.nodes()` says. `draining_ms`: Ray's id -> deadline, 0 for none."""
+    draining_ms = draining_ms or {}
     found = {}
     for node in nodes:
         if node.get("Alive"):
             node_id, machine = str(node["NodeID"]), str(node.get("NodeManagerHostname", ""))
             name = f"{machine}-{node_id[:8]}"
             labels = {str(key): str(value) for key, value in (node.get("Labels") or {}).items()}
-            found[name] = Member(name, node_id, machine, labels, roles_of(labels))
+            drains, by_s = node_id in draining_ms, draining_ms.get(node_id, 0) / 1000
+            head = HEAD_RESOURCE in (node.get("Resources") or {})
+            found[name] = Member(name, node_id, machine, labels, roles_of(labels), drains, by_s, head)
     return found
 
 

@@ -36,6 +36,8 @@ class Rules:
     sandboxes: SandboxRules = field(default_factory=SandboxRules)
     engines: Mapping[str, EngineRules] = field(default_factory=dict)
     """Databases whose engine runs inside a sandbox."""
+    grows: bool = False
+    """The cluster may get nodes that it does not have yet: what none of today's can run waits a while for one."""
 
     @property
     def shared(self) -> frozenset[str]:

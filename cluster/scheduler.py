@@ -28,7 +28,7 @@ from cluster.extracting import Extracting
 from cluster.fairness import Rooms
 from cluster.groups import Groups
 from cluster.observing import Observer
-from cluster.placement import Need, Never, Placed
+from cluster.placement import Need, Never, Placed, SandboxNeed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
 from cluster.stages import Stage, stages_of
@@ -51,6 +51,10 @@ LONGEST_WAIT_FOR_A_SLOT_S = 600.0
 """Well under RabbitMQ's default of 30 minutes for an unacked delivery; after it the job goes back to the broker."""
 REPEAT_DELAY_S = 10.0
 """Before a job comes back that found no slot, or no volume to record its ending in."""
+
+NEVER_NOW = "placement.never"
+MOST_NEVER = 20
+"""Times that a job comes back in vain to a cluster that grows: ten minutes, in which a machine starts."""
 
 
 class Scheduler:
@@ -266,12 +270,16 @@ class Scheduler:
             run.placed, run.since_s = answer, time.monotonic()
             return answer
         run.reason = answer.reason
-        if isinstance(answer, Never) and need.sandbox is not None:
+        if isinstance(answer, Never) and need.sandbox is not None and not self._may_yet_run(run):
             return outcomes.never(run, answer.reason)
         expired = self._admit(run)
         if isinstance(expired, Refused):
             return outcomes.refused(run, expired)
-        return retry.Again(REPEAT_DELAY_S, "placement.never" if isinstance(answer, Never) else "placement.wait")
+        return retry.Again(REPEAT_DELAY_S, NEVER_NOW if isinstance(answer, Never) else "placement.wait")
+
+    def _may_yet_run(self, run: Run) -> bool:
+        """Whether a node may come that can run what none of today's can."""
+        return self.rules.grows and run.delivery.history.count(NEVER_NOW) < MOST_NEVER
 
     async def _find_record(self, run: Run) -> Outcome | None:
         """The ending that is recorded already: this id ran before, or was cancelled while it was queued."""
@@ -318,6 +326,11 @@ class Scheduler:
         """Why this job waits or where it runs, as far as it is known here; None: it is not."""
         run = self._running.get((tenant, job_id))
         return explaining.of_run(run, self._slots) if run else self.returned.explain(tenant, job_id)
+
+    def wanted(self) -> list[SandboxNeed]:
+        """The sandboxes that want room now, or have it; of what went back to the broker, too."""
+        needs = [*(run.need for run in self._running.values()), *self.returned.needs()]
+        return [need.sandbox for need in needs if need is not None and need.sandbox is not None]
 
     def in_line(self) -> Mapping[str, int]:
         """How many jobs wait in each line for a slot."""

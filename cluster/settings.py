@@ -58,6 +58,8 @@ class RaySettings(_Section):
     dashboard: bool = False
     cpus: int | None = Field(default=None, ge=1)
     folder: str = ""
+    autoscale: bool = False
+    rest_after_s: float = Field(default=600, ge=10, le=86_400)
 
 
 class VolumeSettings(_Section):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.fairness import EQUAL, FairLine, Rate, Share
-from cluster.placement import Need, Never, Node, Placed, Wait, place
+from cluster.placement import Fleet, Need, Never, Node, Placed, Wait, place
 
 MOST_TRIED = 16
 """Waiters tried for one free place, where what they need differs: a large job in front must not hold up all."""
@@ -33,7 +33,7 @@ class Slots:
 
     def __init__(
         self,
-        nodes: Callable[[], Sequence[Node]],
+        nodes: Callable[[], Sequence[Node] | Fleet],
         shares: Mapping[str, Share] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

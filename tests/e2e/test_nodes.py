@@ -5,11 +5,15 @@ One cluster for the whole file: three nodes take half a minute and two gigabytes
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +61,39 @@ def test_only_the_killed_node_is_gone(trio: House) -> None:
     assert alive == list(trio.raylets[:-1])
     with trio.client("acme") as acme:
         assert acme.submit(SqlJob(database="flights", sql="select 1 as n")).outcome(timeout=60).succeeded
+
+
+def test_a_node_that_drains_finishes_its_jobs_and_leaves_its_connections_to_the_others(trio: House) -> None:
+    nodes = sandpool(trio, "node", "ls")
+    assert sorted(node["state"] for node in nodes) == ["head", "up"]
+    leaving = next(node["node"] for node in nodes if node["state"] == "up")
+    assert (
+        "head"
+        in sandpool(trio, "node", "drain", next(n["node"] for n in nodes if n["node"] != leaving))[0]["error"][
+            "message"
+        ]
+    )
+    with trio.client("acme") as acme:
+        jobs = [
+            SqlJob(database="flights", sql=acts.SMALL, params=acts.ROUTES[n % 9], max_attempts=1) for n in range(200)
+        ]
+        handles = [acme.submit(job) for job in jobs]
+        assert sandpool(trio, "node", "drain", leaving) == [{"node": leaving, "state": "draining"}]
+        assert {handle.outcome(timeout=90).ending for handle in handles} == {Ending.Succeeded}, "with one attempt each"
+        deadline = time.monotonic() + 40
+        while len(sandpool(trio, "node", "ls")) > 1 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert [node["state"] for node in sandpool(trio, "node", "ls")] == ["head"]
+        assert acme.submit(SqlJob(database="flights", sql="select 1 as n")).outcome(timeout=60).succeeded
+
+
+def sandpool(house: House, *words: str) -> list[dict[str, Any]]:
+    """What the command line says as JSON, a line each."""
+    command = [sys.executable, "-m", "cluster", *words, "--json", "--config", str(house.stage.config)]
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "RAY_AUTH_MODE": "token"}
+    )
+    return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 def _runs(pid: int) -> bool:

@@ -159,6 +159,8 @@ async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
     other = WorkerLink(FakeActor(), encode_statement, slots=8, grace_s=1.0)
     bench._pools.links = {"a": {"flights": link}, "b": {"flights": other}}
     bench._members = {name: Member(name, name, "here") for name in ("a", "b")}
+    link.on_answers = other.on_answers = lambda: bench._pools.on_answers()
+    bench._views.all_changed(bench._members)
     other.busy = 3
     try:
         assert place(Need("flights"), bench.nodes()) == Placed("a")

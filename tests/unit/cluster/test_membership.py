@@ -92,3 +92,11 @@ def test_the_first_node_of_a_machine_has_the_lowest_seat_and_it_is_given_again()
     a, b = Member("a", "1", "m"), Member("b", "2", "m")
     assert seats({}, [a, b]) == {"a": 0, "b": 1}
     assert seats({"b": ("m", 1)}, [b, Member("c", "3", "m")]) == {"c": 0}
+
+
+def test_a_node_that_ray_drains_is_known_to_drain_and_until_when() -> None:
+    nodes = [
+        {"Alive": True, "NodeID": node, "NodeManagerHostname": "m"} for node in ("aaaaaaaa1", "bbbbbbbb2", "cccccccc3")
+    ]
+    members = members_of(nodes, {"aaaaaaaa1": 0, "bbbbbbbb2": 1_500_000})
+    assert [(each.drains, each.drain_by_s) for each in members.values()] == [(True, 0.0), (True, 1500.0), (False, 0.0)]

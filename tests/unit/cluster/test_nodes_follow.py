@@ -53,6 +53,7 @@ async def actors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Budgeted]:
 
     monkeypatch.setattr(Pools, "_start", start)
     monkeypatch.setattr("cluster.link.ray.kill", lambda actor: None)
+    monkeypatch.setattr("cluster.dispatch.is_near", lambda member: member.name == "a")
     return made
 
 
@@ -74,7 +75,7 @@ async def test_shares_follow_the_nodes_and_never_exceed_the_budget(
     assert actors["a"].budget == 8
     await bench._follow(cluster("a", "b", "c"))
     assert [actors[name].budget for name in "abc"] == [3, 3, 2]
-    assert [node.pools["flights"].slots for node in bench.nodes()] == [12, 12, 8]
+    assert [node.pools["flights"].slots for node in bench.nodes().nodes.values()] == [12, 12, 8]
     await bench._follow(cluster("a", "c"))
     assert [actors[name].budget for name in "ac"] == [4, 4]
 
@@ -89,7 +90,7 @@ async def test_the_work_of_a_node_that_is_gone_is_lost_at_once_and_the_node_forg
     await bench._follow(cluster("a"))
     with pytest.raises(WorkerLost, match="gone"):
         await asyncio.wait_for(running, 1.0)
-    assert [node.name for node in bench.nodes()] == ["a"]
+    assert [node.name for node in bench.nodes().nodes.values()] == ["a"]
     with pytest.raises(WorkerLost, match="no pool"):
         await bench.run("b", "flights", statement("late"))
 
@@ -143,6 +144,70 @@ async def test_roles_decide_where_pools_are(actors: dict[str, Budgeted]) -> None
     bench = RayBench({"flights": SPEC}, {}, pinned={"flights"}, grace_s=1.0)
     try:
         await bench._follow(cluster("a", "b", a=frozenset({"cpu"}), b=frozenset({"db-egress"})))
-        assert [sorted(node.pools) for node in bench.nodes()] == [[], ["flights"]]
+        assert [sorted(node.pools) for node in bench.nodes().nodes.values()] == [[], ["flights"]]
     finally:
         await bench.close(0.0)
+
+
+async def test_a_node_that_drains_gets_no_new_work_and_goes_when_it_has_finished_its_own(
+    bench: RayBench, actors: dict[str, Budgeted]
+) -> None:
+    await bench._follow(cluster("a", "b"))
+    actors["b"].gate.clear()
+    running = asyncio.create_task(bench.run("b", "flights", statement("long", timeout_s=60.0)))
+    await asyncio.sleep(0.02)
+    drains = cluster("a", "b") | {"b": Member("b", "b", "m", drains=True)}
+    await bench._follow(drains)
+    assert place(Need("flights"), bench.nodes()) == Placed("a")
+    bench._let_drained_go()
+    assert bench._left == set(), "it still works, with its own share of the connections"
+    assert actors["b"].budget == 4
+    actors["b"].gate.set()
+    assert (await running).ending == "Succeeded"
+    bench._let_drained_go()
+    await asyncio.gather(*bench._leaving)
+    assert (actors["a"].budget, "b" in bench._pools.links) == (8, False)
+    await bench._follow(cluster("a"))
+    assert [node.name for node in bench.nodes().nodes.values()] == ["a"]
+
+
+async def test_a_node_whose_time_is_up_loses_its_work_to_others(
+    bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.dispatch.LEAVE_S", 0.01)
+    await bench._follow(cluster("a", "b"))
+    actors["b"].gate.clear()
+    running = asyncio.create_task(bench.run("b", "flights", statement("long", timeout_s=60.0)))
+    await asyncio.sleep(0.02)
+    await bench._follow(cluster("a", "b") | {"b": Member("b", "b", "m", drains=True, drain_by_s=1.0)})
+    bench._let_drained_go()
+    with pytest.raises(WorkerLost):
+        await asyncio.wait_for(running, 5.0)
+
+
+async def test_only_draining_nodes_is_a_reason_to_wait(bench: RayBench, actors: dict[str, Budgeted]) -> None:
+    await bench._follow({"b": Member("b", "b", "m")})
+    await bench._follow({"b": Member("b", "b", "m", drains=True)})
+    answer = place(Need("flights"), bench.nodes())
+    assert isinstance(answer, Wait) and "draining" in answer.reason
+
+
+async def test_the_views_of_nodes_are_made_anew_for_what_changed_only(
+    bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench._follow(cluster("a", "b", "c"))
+    bench.nodes()
+    made: list[str] = []
+    view = bench._views._view
+    monkeypatch.setattr(bench._views, "_view", lambda name: made.append(name) or view(name))
+    for _ in range(5):
+        bench.nodes()
+    assert made == []
+    actors["b"].gate.clear()
+    running = asyncio.create_task(bench.run("b", "flights", statement("one")))
+    await asyncio.sleep(0.02)
+    assert bench.nodes().nodes["b"].pools["flights"].busy == 1
+    actors["b"].gate.set()
+    await running
+    assert bench.nodes().nodes["b"].pools["flights"].busy == 0
+    assert set(made) == {"b"}
