@@ -9,6 +9,7 @@ from typing import Protocol
 from cluster.placement import Fleet, Node, SandboxNeed
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
 
@@ -40,6 +41,10 @@ class Bench(Protocol):
 
     def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
         """Where the cluster can grow: ask this what wants room now, or has it."""
+
+    async def hear_task(self, node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        """What a job in a sandbox has written so far, from these offsets on; nothing where it does not run. WorkerError
+        or WorkerLost."""
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Call this whenever a node has room, or other things, that it had not before, but for work that ended."""

@@ -1,4 +1,4 @@
-"""The control room: answers `cancel`, `status` and `explain` calls of tenants about their own jobs.
+"""The control room: answers `cancel`, `status`, `explain` and `output` calls of tenants about their own jobs.
 
 A tenant can only reach what lies under its own name: records are keyed by tenant first. Called by the door with the
 messages of the control queue; never touches a job's message.
@@ -7,19 +7,23 @@ messages of the control queue; never touches a job's message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
 
 from cluster import explaining, outcomes
+from cluster.errors import WorkerLost
+from cluster.run import Run
 from cluster.scheduler import Scheduler
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
 from sandpool.errors import InvalidEnvelope
 from sandpool.outcome import Outcome
-from workers.errors import VolumeError
+from workers.errors import VolumeError, WorkerError
+from workers.sandbox.tail import Heard
 from workers.volumes.record import acreate_record, aread_record
 from workers.volumes.store import Volume
 
@@ -110,8 +114,19 @@ class ControlRoom:
             return None
         if call.action == "status":
             return wire.JobStatus(job_id=call.job_id, state="running")
+        if call.action == "output":
+            return await self._heard(run, call)
         await self._scheduler.stop(run)
         return await asyncio.wait_for(asyncio.shield(run.ended), LONGEST_STOP_S)
+
+    async def _heard(self, run: Run, call: wire.ControlCall) -> wire.JobStatus:
+        """What its attempt has written so far."""
+        heard = Heard()
+        with contextlib.suppress(WorkerError, WorkerLost):  # its worker has other troubles; the next call may hear more
+            heard = await self._scheduler.hear(run, call.stdout_from, call.stderr_from)
+        return wire.JobStatus(
+            job_id=call.job_id, state="running", attempt=run.number, stdout=heard.stdout, stderr=heard.stderr
+        )
 
     async def _asked(self, tenant: str, call: wire.ControlCall) -> list[Outcome | wire.JobStatus]:
         """What this scheduler says, and where it does not hold the job, what the others say."""

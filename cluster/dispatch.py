@@ -30,6 +30,7 @@ from cluster.scaling import Growth
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
 from workers.sandbox.hosting import HostSpec
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.sql.policy.catalog import Catalog
 from workers.sql.spec import PoolSpec
@@ -218,6 +219,9 @@ class RayBench:
 
     def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
         self._wanted = wanted
+
+    async def hear_task(self, node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        return await self._hosts.hear(node, tenant, job_id, stdout_from, stderr_from)
 
     def watch(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change

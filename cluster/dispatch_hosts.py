@@ -26,6 +26,7 @@ from workers.errors import WorkerError
 from workers.host_actor import HostActor
 from workers.sandbox.hosting import HostSpec, HostStatus
 from workers.sandbox.jobs.run import OVERHEAD_S
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask, encode_task
 from workers.volumes.spec import VolumeSpec
 
@@ -88,6 +89,11 @@ class HostLink:
 
     async def cancel(self, tenant: str, job_id: str) -> None:
         await self._link.cancel(tenant, job_id)
+
+    async def hear(self, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        return msgspec.msgpack.decode(
+            await self._link.ask("hear", job_id, tenant, stdout_from, stderr_from), type=Heard
+        )
 
     async def close(self, drain_timeout_s: float) -> None:
         if self._polling is not None:
@@ -189,6 +195,11 @@ class Hosts:
     async def cancel(self, node: str, tenant: str, job_id: str) -> None:
         if link := self._links.get(node):
             await link.cancel(tenant, job_id)
+
+    async def hear(self, node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        """See Desk.hear. Raises WorkerLost, WorkerError."""
+        link = self._links.get(node)
+        return await link.hear(tenant, job_id, stdout_from, stderr_from) if link else Heard()
 
     def forget(self, node: str) -> None:
         """The node is gone, and all that ran there."""

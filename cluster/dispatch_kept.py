@@ -7,15 +7,32 @@ knows it; a new one goes to the first that has room. It decides nothing about sa
 from __future__ import annotations
 
 import logging
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.errors import NotRunning, SandboxRefused
-from workers.sandbox.requests import Answer, Create, Ran, Refused, Request, Views, pack, unpack
+from workers.sandbox.requests import (
+    Answer,
+    Code,
+    Create,
+    Exec,
+    Pull,
+    Ran,
+    Refused,
+    Request,
+    Views,
+    Watch,
+    pack,
+    unpack,
+)
+from workers.sandbox.tail import Heard
 
 ADDRESS_FILE = "ray_current_cluster"
 """Below Ray's folder: the address of the cluster that was started there. Ray's own name for it."""
@@ -23,6 +40,10 @@ OVERHEAD_S = 180.0
 """For resuming, saving and Ray, beside what code or a command may take."""
 ELSEWHERE = ("sandbox.unknown", "host.full", "host.closed", "image.unknown", "sandbox.unavailable")
 """Answers after which another host may have a better one; the most telling comes last."""
+UNUSABLE = "snapshot.unusable"
+"""Another host may be of the kind that it was made on."""
+LOOK_S = 0.2
+Show = Callable[[bytes, bytes], None]
 START_IT = "no cluster runs here: start it with `sandpool up`, and use the same --config"
 
 
@@ -63,28 +84,74 @@ class KeptHosts:
         if not self._actors:
             raise NotRunning(START_IT)
 
-    def ask(self, tenant: str, request: Request, timeout_s: float = 0.0) -> Views | Ran:
-        """The first useful answer. Raises SandboxRefused, NotRunning."""
+    def ask(self, tenant: str, request: Request, node: str = "") -> Views:
+        """The first useful answer, or that of one node. Raises SandboxRefused, NotRunning."""
+        answer = self._first(request, lambda actor: _answer(_start(actor, tenant, request), OVERHEAD_S), node)
+        assert isinstance(answer, Views)
+        return answer
+
+    def run(self, tenant: str, request: Code | Exec, timeout_s: float, show: Show | None = None) -> Ran:
+        """How it ended; `show` gets what it writes (stdout, stderr) while it runs. Errors as `ask`.
+
+        Whoever interrupts this ends what runs.
+        """
+        watched = msgspec.structs.replace(request, watch=secrets.token_hex(8) if show else "")
+
+        def run_on(actor: Any) -> Answer:
+            running = _start(actor, tenant, watched)
+            try:
+                if show is not None:
+                    _watch(actor, tenant, watched, running, show)
+                return _answer(running, timeout_s + OVERHEAD_S)
+            except BaseException:
+                ray.cancel(running)
+                raise
+
+        answer = self._first(request, run_on)
+        assert isinstance(answer, Ran)
+        return answer
+
+    def _first(self, request: Request, ask: Callable[[Any], Answer], node: str = "") -> Answer:
+        if node and node not in self._actors:
+            raise NotRunning(f"no node {node!r} has a host; there are: {', '.join(sorted(self._actors))}")
         refused: dict[str, Refused] = {}
-        for actor in self._actors.values():
-            answer = _call(actor, tenant, request, timeout_s)
+        for actor in [self._actors[node]] if node else self._actors.values():
+            answer = ask(actor)
             if not isinstance(answer, Refused):
                 return answer
             refused[answer.code] = answer
-            if answer.code not in ELSEWHERE:
+            if answer.code not in ELSEWHERE and not (isinstance(request, Pull) and answer.code == UNUSABLE):
                 break
         why = max(refused.values(), key=lambda one: _weight(one, request))
         raise SandboxRefused(why.code, why.message, why.hint, retry=why.retry)
 
     def ask_all(self, tenant: str, request: Request) -> dict[str, Views]:
         """Node -> its answer."""
-        answers = {node: _call(actor, tenant, request, 0.0) for node, actor in self._actors.items()}
+        answers = {node: _answer(_start(actor, tenant, request), OVERHEAD_S) for node, actor in self._actors.items()}
         return {node: answer for node, answer in answers.items() if isinstance(answer, Views)}
 
 
-def _call(actor: Any, tenant: str, request: Request, timeout_s: float) -> Answer:
+def _start(actor: Any, tenant: str, request: Request) -> Any:
+    return actor.kept.remote(tenant, pack(request))
+
+
+def _watch(actor: Any, tenant: str, request: Code | Exec, running: Any, show: Show) -> None:
+    """Until it has ended. All of it comes with the answer too, so trouble here is none."""
+    stdout_from = stderr_from = 0
+    while not ray.wait([running], timeout=0)[0]:
+        ask = Watch(id=request.id, watch=request.watch, stdout_from=stdout_from, stderr_from=stderr_from, wait_s=LOOK_S)
+        heard = _answer(_start(actor, tenant, ask), OVERHEAD_S)
+        if isinstance(heard, Heard) and heard.running:
+            show(heard.stdout, heard.stderr)
+            stdout_from += len(heard.stdout)
+            stderr_from += len(heard.stderr)
+        else:  # not begun, or ended
+            ray.wait([running], timeout=LOOK_S)
+
+
+def _answer(asked: Any, timeout_s: float) -> Answer:
     try:
-        return unpack(ray.get(actor.kept.remote(tenant, pack(request)), timeout=timeout_s + OVERHEAD_S))
+        return unpack(ray.get(asked, timeout=timeout_s))
     except GetTimeoutError as error:
         raise NotRunning("the host did not answer in time") from error
     except RayError as error:

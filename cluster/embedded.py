@@ -22,6 +22,7 @@ from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.jobs.desk import Desk
 from workers.sandbox.readiness import sized, why_not
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.sql.broker.reception import Reception
 from workers.sql.policy.catalog import Catalog
@@ -94,6 +95,9 @@ class EmbeddedBench:
 
     def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
         """One node does not grow."""
+
+    async def hear_task(self, _node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        return await self._desk.hear(job_id, tenant, stdout_from, stderr_from) if self._desk is not None else Heard()
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Nothing changes here but by work that ends."""

@@ -41,6 +41,7 @@ from sandpool.outcome import Ending, Outcome
 from sandpool.wire import Explanation
 from workers.attempt import Attempt, Statement
 from workers.errors import VolumeError, WorkerError
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.volumes.record import acreate_record, aread_record
 from workers.volumes.store import Volume
@@ -345,6 +346,12 @@ class Scheduler:
     def running(self, tenant: str, job_id: str) -> Run | None:
         """The run of this job, if it is under way here."""
         return self._running.get((tenant, job_id))
+
+    async def hear(self, run: Run, stdout_from: int, stderr_from: int) -> Heard:
+        """What the job's code has written so far, from these offsets on; nothing while none of it runs."""
+        if run.placed is None or run.need is None or run.need.sandbox is None:
+            return Heard()
+        return await self._bench.hear_task(run.placed.node, run.tenant, run.job.id, stdout_from, stderr_from)
 
     async def stop(self, run: Run) -> None:
         """Cancel a job that is under way; its own task records what came of it.

@@ -20,7 +20,8 @@ from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec, HostStatus
 from workers.sandbox.jobs.desk import Desk
 from workers.sandbox.readiness import sized, why_not
-from workers.sandbox.requests import answer_packed
+from workers.sandbox.requests import Requests
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask, decode_task
 from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
@@ -42,6 +43,7 @@ class HostActor:
         # Opened by `start`, not here: an actor whose constructor fails is dead for good.
         self._host: Host | None = None
         self._desk: Desk | None = None
+        self._requests: Requests | None = None
         self._mailbox: Mailbox[SandboxTask] | None = None
         self._streams: Streams | None = None
         self._starting = asyncio.Lock()
@@ -58,6 +60,7 @@ class HostActor:
             host = Host(sized(self._spec), ImageStore(Path(self._spec.images)))
             await host.open()
             self._host, self._desk = host, Desk(host, volumes, Path(self._spec.doors))
+            self._requests = Requests(host.kept, volumes)
             self._mailbox = Mailbox(decode_task, self._desk.run, max_held=MOST_HELD)
             self._streams = Streams(self._mailbox)
 
@@ -81,11 +84,16 @@ class HostActor:
         """See Desk.cancel."""
         return self._desk is not None and await self._desk.cancel(job_id, tenant)
 
+    async def hear(self, job_id: str, tenant: str, stdout_from: int, stderr_from: int) -> bytes:
+        """See Desk.hear; a Heard as msgpack."""
+        heard = await self._desk.hear(job_id, tenant, stdout_from, stderr_from) if self._desk else Heard()
+        return msgspec.msgpack.encode(heard)
+
     async def kept(self, tenant: str, request: bytes) -> bytes:
         """One request about the tenant's kept sandboxes, and its answer: see `workers.sandbox.requests`."""
         await self._open()
-        assert self._host is not None
-        return await answer_packed(self._host.kept, tenant, request)
+        assert self._requests is not None
+        return await self._requests.answer(tenant, request)
 
     async def status(self) -> bytes:
         """The HostStatus as msgpack. Raises as `start`."""

@@ -19,6 +19,7 @@ import msgspec
 from cluster.cli.endings import ending_lines
 from cluster.cli.exits import Exit, exit_for
 from cluster.cli.invocation import Invocation
+from cluster.cli.live_text import LiveText
 from cluster.cli.ranges import span_text
 from cluster.cli.safe_text import one_line, visible
 from sandpool.errors import ResultUnavailable
@@ -27,14 +28,53 @@ from sandpool.outcome import Display, File, Outcome, without_data
 MOST_LISTED = 20
 
 
-def print_code_answer(invocation: Invocation, outcome: Outcome, out_dir: Path | None) -> Exit:
-    """Print all of it and save what there is to save. Raises ResultUnavailable, OSError for what cannot be saved."""
+class LiveAnswer:
+    """What is printed while the job runs: a `waiting.Viewer`."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.stdout, self.stderr = LiveText(sys.stdout), LiveText(sys.stderr)
+
+    def offsets(self) -> tuple[int, int]:
+        return self.stdout.taken_bytes, self.stderr.taken_bytes
+
+    def show(self, attempt: int, stdout: bytes, stderr: bytes) -> None:
+        if self.attempt not in (0, attempt):
+            self._begin_again(attempt)
+            return  # these are not its first bytes; the next call brings those
+        self.attempt = attempt
+        self.stdout.write(stdout)
+        self.stderr.write(stderr)
+
+    def finish(self, attempt: int, stdout: str, stderr: str) -> None:
+        """The rest of what this attempt wrote."""
+        if self.attempt not in (0, attempt):
+            self._begin_again(attempt)
+        self.stdout.finish(stdout)
+        self.stderr.finish(stderr)
+
+    def _begin_again(self, attempt: int) -> None:
+        """An attempt that was lost is tried again from the beginning."""
+        self.stdout.end_line()
+        self.stderr.end_line()
+        click.echo(f"attempt {attempt} begins anew", err=True)
+        self.attempt = attempt
+        self.stdout, self.stderr = LiveText(sys.stdout), LiveText(sys.stderr)
+
+
+def print_code_answer(
+    invocation: Invocation, outcome: Outcome, out_dir: Path | None, live: LiveAnswer | None = None
+) -> Exit:
+    """Print all of it, but what `live` has printed already, and save what there is to save.
+
+    Raises ResultUnavailable, OSError for what cannot be saved.
+    """
     saved = list(_save(outcome, out_dir)) if out_dir is not None else []
     if invocation.as_json:
         invocation.emit(code_document(outcome, saved))
         return exit_for(outcome.ending)
-    _write(sys.stdout, _whole(outcome, "stdout"))
-    _write(sys.stderr, _whole(outcome, "stderr"))
+    live = live or LiveAnswer()
+    live.finish(outcome.attempt, _whole(outcome, "stdout"), _whole(outcome, "stderr"))
     if outcome.value:
         _write(sys.stdout, f"{outcome.value}\n")
     sys.stdout.flush()

@@ -1,4 +1,7 @@
-"""`sandpool run`: run a Python file in a sandbox of its own and print what it wrote. Waits; Ctrl-C cancels the job."""
+"""`sandpool run`: run a Python file in a sandbox of its own and print what it writes, as it writes it.
+
+Waits for its end; Ctrl-C cancels the job.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli.code_answer import print_code_answer
+from cluster.cli.code_answer import LiveAnswer, print_code_answer
 from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation, connected
 from cluster.cli.waiting import wait_for
@@ -79,8 +82,9 @@ def run(
         priority="interactive",
         **fields,
     )
-    outcome = asyncio.run(wait_for(invocation, job, wait_s))
-    return print_code_answer(invocation, outcome, out_dir)
+    live = None if invocation.as_json else LiveAnswer()
+    outcome = asyncio.run(wait_for(invocation, job, wait_s, live))
+    return print_code_answer(invocation, outcome, out_dir, live)
 
 
 def _job(file: str, **fields: object) -> PythonJob:

@@ -97,6 +97,17 @@ async def test_code_runs_from_client_to_outcome_and_its_files_are_read_back(clie
     assert (await (await client.submit(second)).outcome(timeout=60)).stdout == "kept\n"
 
 
+async def test_what_code_writes_is_heard_while_it_runs(client: AsyncClient) -> None:
+    code = "import os, time\nprint('begun')\nwhile not os.path.exists('never'): time.sleep(0.01)"
+    handle = await client.submit(PythonJob(code=code, image="base", priority="interactive"))
+    async with asyncio.timeout(60):
+        while not (heard := await handle.output()).stdout:
+            await asyncio.sleep(0.02)
+    assert (heard.stdout, heard.attempt, (await handle.output(stdout_from=6)).stdout) == (b"begun\n", 1, b"")
+    assert (await handle.cancel()).state == "ended"
+    assert (await handle.outcome(timeout=20)).stdout == "begun\n"
+
+
 async def test_many_jobs_at_once_each_get_a_sandbox_of_their_own(client: AsyncClient) -> None:
     jobs = [
         CommandJob(argv=("/bin/sh", "-c", f"ls /tmp; echo {n} > /tmp/mark; echo {n}"), image="base",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -49,6 +51,7 @@ from cluster.dispatch_hosts import Hosts
 from cluster.hosting import host_spec
 from cluster.membership import Member
 from cluster.settings import load
+from workers.volumes.spec import VolumeSpec
 settings = load(Path("sandpool.toml"))
 start_ray(settings.ray, Path(settings.folder))
 def serve():
@@ -58,8 +61,10 @@ def serve():
         done = CliRunner().invoke(root, asked["argv"], input=asked["stdin"].encode())
         print(json.dumps([done.exit_code, done.stdout]), flush=True)
 async def main():
-    hosts = Hosts(host_spec(settings), {}, grace_s=1.0)
-    hosts.place([Member("here", ray.get_runtime_context().get_node_id(), "machine")], NAMESPACE)
+    volumes = {"results": VolumeSpec(name="results", url=Path("volume").absolute().as_uri())}
+    hosts = Hosts(host_spec(settings), volumes, grace_s=1.0)
+    node = ray.get_runtime_context().get_node_id()
+    hosts.place([Member("here", node, "machine"), Member("there", node, "machine")], NAMESPACE)
     await hosts.open()
     print("up", flush=True)
     await asyncio.to_thread(serve)
@@ -88,7 +93,7 @@ def env(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def call(folder: Path, env: dict[str, str]) -> Iterator[Call]:
-    """Runs `sandpool sandbox ARGUMENTS --json` on a Ray with one host; exit code and document."""
+    """Runs `sandpool sandbox ARGUMENTS --json` on a Ray with two hosts; exit code and document."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER],
@@ -153,9 +158,70 @@ def test_a_sandbox_lives_through_the_whole_command_line(call: Call, folder: Path
     code, refused = call("code", made["id"], "-c", "1", tenant="zeta")
     assert (code, refused["error"]["kind"]) == (2, "sandbox.unknown")
     assert call("ls", tenant="zeta") == (0, [])
+    large = call("create", "--limit", "memory_bytes=1400000000")[1]["id"]  # on the other host
     code, refused = call("create", "--limit", "memory_bytes=1400000000")
     assert (code, refused["error"]["kind"]) == (3, "host.full")
     code, refused = call("create", "--image", "none")
     assert (code, refused["error"]["kind"]) == (2, "image.unknown")
-    assert call("rm", made["id"], copy["id"], again["id"], saved["id"])[0] == 0
+    assert call("rm", made["id"], copy["id"], again["id"], saved["id"], large)[0] == 0
     assert call("ls") == (0, [])
+
+
+@pytest.mark.timeout(300)
+def test_what_runs_is_shown_while_it_runs_and_ends_with_who_watches(
+    call: Call, folder: Path, env: dict[str, str]
+) -> None:
+    made = call("create")[1]["id"]
+
+    def running() -> str:
+        count = "sum(b'echo first' in open(file, 'rb').read() for file in glob.glob('/proc/[0-9]*/cmdline'))"
+        return str(call("code", made, "-c", f"import glob\n{count}")[1]["value"])
+
+    argv = [sys.executable, "-m", "cluster", "sandbox", "exec", "--config", "sandpool.toml", "--tenant", "acme", made]
+    with subprocess.Popen(
+        [*argv, "--", "/bin/sh", "-c", "echo first; while :; do sleep 0.1; done"],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"
+        assert (process.poll(), running()) == (None, "1")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    deadline_s = time.monotonic() + 20
+    while running() != "0":
+        assert time.monotonic() < deadline_s, "it runs on for nobody"
+    assert call("rm", made)[0] == 0
+
+
+@pytest.mark.timeout(300)
+def test_a_sandbox_is_pushed_into_a_volume_and_goes_on_on_another_node(call: Call) -> None:
+    code, answer = call("create", "--lifetime", "600")
+    assert code == 0, answer
+    made = answer["id"]
+    call("code", made, "-c", "n = 41; open('kept', 'w').write('file')")
+    code, refused = call("push", made)
+    assert (code, refused["error"]["kind"]) == (2, "sandbox.state"), "only what is saved can be sent"
+    call("pause", made)
+    code, pushed = call("push", made)
+    assert (code, pushed["id"]) == (0, made)
+    code, refused = call("pull", made, tenant="zeta")
+    assert (code, refused["error"]["kind"]) == (2, "sandbox.unknown")
+    code, arrived = call("pull", made, "--node", "there")
+    assert code == 0, arrived
+    call("code", made, "-c", "n += 1")  # it runs on where it was
+    call("pause", made)
+    call("push", made)
+    code, newer = call("pull", made, "--node", "there")
+    nodes = {one["id"]: one["node"] for one in call("ls")[1]}
+    assert (nodes[made], nodes[arrived["id"]], nodes[newer["id"]]) == ("here", "there", "there")
+    for snapshot, value in ((arrived["id"], "41"), (newer["id"], "42")):
+        copy = call("create", "--from", snapshot)[1]["id"]
+        assert call("code", copy, "-c", "str(n) + open('kept').read()")[1]["value"] == repr(value + "file")
+        call("rm", copy, snapshot)
+    assert call("pull", made, "--node", "nowhere")[0] == 3
+    code, refused = call("push", made, "--volume", "other")
+    assert (code, "results" in refused["error"]["message"]) == (2, True)
+    call("rm", made)

@@ -7,6 +7,7 @@ volume; what cannot be understood is removed, or refused, never guessed.
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import msgspec
 import structlog
@@ -99,9 +100,19 @@ class Archive:
                 hint="remove some: `sandpool sandbox ls` and `rm`",
             )
 
-    async def send(self, record: Record, volume: Volume) -> None:
-        """Into the tenant's part of a volume, under its id; done already where it is there. VolumeError."""
-        await asyncio.to_thread(send, await self.load(record), volume, record.tenant, record.id)
+    def view(self, tenant: str, snapshot_id: str) -> SavedView:
+        """Raises as `find`."""
+        return _view(*self.find(tenant, snapshot_id))
+
+    async def send(self, record: Record, volume: Volume) -> SavedView:
+        """Into the tenant's part of a volume, under its id; a snapshot that is there already is done. VolumeError.
+
+        A paused sandbox may have run on since it was sent: then it is sent anew.
+        """
+        saved = await self.load(record)
+        anew = record.use == PAUSED
+        await asyncio.to_thread(send, saved, volume, record.tenant, record.id, anew=anew)
+        return _view(record, saved)
 
     async def look_up(self, tenant: str, any_id: str, volume: Volume) -> tuple[Record, Manifest]:
         """What a volume says of a snapshot of this tenant. UnknownSandbox, SnapshotUnusable, VolumeError."""
@@ -120,7 +131,9 @@ class Archive:
             raise SnapshotUnusable(
                 f"the snapshot was made for another {' and '.join(differences)}", hint="use a host of its kind"
             )
-        own = msgspec.structs.replace(record, use=SAVED, id=f"sn-{record.id[3:]}", expires_at_s=None, idle_s=None)
+        # A sandbox may be sent and fetched again and again; a snapshot never changes.
+        own_id = record.id if record.use == SAVED else f"sn-{secrets.token_hex(10)}"
+        own = msgspec.structs.replace(record, use=SAVED, id=own_id, expires_at_s=None, idle_s=None)
         meta = manifest.meta
         draft = await asyncio.to_thread(self._shelf.draft, sum(meta.files.values()))
         try:

@@ -41,7 +41,7 @@ from workers.sandbox.kinds import starting_limits
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
 from workers.sandbox.records import MAX_TENANT_CHARACTERS, PAUSED, SAVED, Record
-from workers.sandbox.replies import Execution
+from workers.sandbox.replies import Execution, OnOutput
 from workers.sandbox.sandboxes import Ended, Sandboxes, to_its_end
 from workers.sandbox.snapshot import Snapshot
 from workers.sandbox.starter import Live, Starter
@@ -105,6 +105,10 @@ class KeptSandboxes:
     def list_snapshots(self, tenant: str) -> list[SavedView]:
         return self._archive.list_saved(tenant)
 
+    def check_known(self, tenant: str, sandbox_id: str) -> None:
+        """Raises UnknownSandbox."""
+        self._find(tenant, sandbox_id)
+
     async def create(
         self,
         tenant: str,
@@ -137,11 +141,18 @@ class KeptSandboxes:
         return kept.view()
 
     async def run_code(
-        self, tenant: str, sandbox_id: str, code: str, *, context: str = "main", timeout_s: float | None = None
+        self,
+        tenant: str,
+        sandbox_id: str,
+        code: str,
+        *,
+        context: str = "main",
+        timeout_s: float | None = None,
+        on_output: OnOutput | None = None,
     ) -> Execution:
         """Run Python in it; a paused one is resumed first. See `Session.run_code`."""
         async with self._using(tenant, sandbox_id) as live:
-            return await live.session.run_code(code, context=context, timeout_s=timeout_s)
+            return await live.session.run_code(code, context=context, timeout_s=timeout_s, on_output=on_output)
 
     async def run_command(
         self,
@@ -153,10 +164,13 @@ class KeptSandboxes:
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         timeout_s: float | None = None,
+        on_output: OnOutput | None = None,
     ) -> Execution:
         """Run a program in it; a paused one is resumed first. See `Session.run_command`."""
         async with self._using(tenant, sandbox_id) as live:
-            return await live.session.run_command(argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s)
+            return await live.session.run_command(
+                argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s, on_output=on_output
+            )
 
     async def pause(self, tenant: str, sandbox_id: str) -> KeptView:
         """Save it to disk and free its memory. SessionBusy while something runs in it; when it cannot be saved (no
@@ -241,22 +255,23 @@ class KeptSandboxes:
         async with kept.turn:
             await self._destroy(kept, Event.Destroy)
 
-    async def push(self, tenant: str, any_id: str, volume: Volume) -> None:
+    async def push(self, tenant: str, any_id: str, volume: Volume) -> SavedView:
         """Send a snapshot, or what is saved of a paused sandbox, into a volume. It stays here too. VolumeError.
 
         Whoever can read the volume can read the tenant's memory as it was.
         """
         if self._archive.has(any_id):
             record, _ = self._archive.find(tenant, any_id)
-            await self._archive.send(record, volume)
-            return
+            return await self._archive.send(record, volume)
         kept = self._find(tenant, any_id)
         async with kept.turn:
             kept.become(Event.Copy)
-            await self._archive.send(kept.record, volume)
+            return await self._archive.send(kept.record, volume)
 
     async def pull(self, tenant: str, any_id: str, volume: Volume) -> SavedView:
         """Take over what `push` sent from a host with the same kind of CPU, runsc and image: as a snapshot here."""
+        if self._archive.has(any_id):
+            return self._archive.view(tenant, any_id)
         self._archive.check_room(self._paused)
         record, manifest = await self._archive.look_up(tenant, any_id, volume)
         image = await self._resolve(record.image)

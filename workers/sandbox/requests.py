@@ -6,16 +6,22 @@ answer too, with its stable code. It decides nothing: `kept` does.
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import msgspec
 
-from workers.errors import WorkerError
+from workers.errors import VolumeUnavailable, WorkerError
 from workers.sandbox.errors import SpecInvalid
 from workers.sandbox.keeping import DEFAULT_LIFETIME_S, KeptView, SavedView
 from workers.sandbox.kept import KeptSandboxes
 from workers.sandbox.limits import Limits
 from workers.sandbox.replies import Execution
+from workers.sandbox.tail import Heard, Tail
+from workers.volumes.store import Volume
+
+Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="verb"):
@@ -36,6 +42,8 @@ class Code(_Request, frozen=True, tag="code"):
     code: str
     context: str = "main"
     timeout_s: float | None = None
+    watch: str = ""
+    """A name of the asker's choice, by which `Watch` finds it while it runs; empty: nobody watches."""
 
 
 class Exec(_Request, frozen=True, tag="exec"):
@@ -45,6 +53,18 @@ class Exec(_Request, frozen=True, tag="exec"):
     env: dict[str, str] = {}
     stdin: bytes = b""
     timeout_s: float | None = None
+    watch: str = ""
+    """As of Code."""
+
+
+class Watch(_Request, frozen=True, tag="watch"):
+    """What a Code or Exec under way has written beyond these offsets."""
+
+    id: str
+    watch: str
+    stdout_from: Offset = 0
+    stderr_from: Offset = 0
+    wait_s: float = 0.0
 
 
 class List(_Request, frozen=True, tag="list"):
@@ -79,7 +99,17 @@ class Remove(_Request, frozen=True, tag="rm"):
     id: str
 
 
-Request = Create | Code | Exec | List | Pause | Resume | Fork | Save | SetTimeout | Remove
+class Push(_Request, frozen=True, tag="push"):
+    id: str
+    volume: str
+
+
+class Pull(_Request, frozen=True, tag="pull"):
+    id: str
+    volume: str
+
+
+Request = Create | Code | Exec | Watch | List | Pause | Resume | Fork | Save | SetTimeout | Remove | Push | Pull
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True, tag="views"):
@@ -111,7 +141,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     retry: bool = False
 
 
-Answer = Views | Ran | Refused
+Answer = Views | Ran | Heard | Refused
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
@@ -124,28 +154,63 @@ def unpack(answer: bytes) -> Answer:
     return _answers.decode(answer)
 
 
-async def answer_packed(kept: KeptSandboxes, tenant: str, packed: bytes) -> bytes:
-    """Carry a packed request out; the packed answer. Raises nothing that a request could bring about."""
-    answer: Answer
-    try:
-        answer = await _answer(kept, tenant, _requests.decode(packed))
-    except msgspec.MsgspecError as error:
-        answer = Refused(code="sandbox.request", message=f"not a request: {error}"[:500])
-    except WorkerError as error:
-        answer = Refused(code=error.code, message=error.message, hint=error.hint, retry=error.retry)
-    return msgspec.msgpack.encode(answer)
+class Requests:
+    """Carries requests out on one host's kept sandboxes."""
 
+    def __init__(self, kept: KeptSandboxes, volumes: Mapping[str, Volume]) -> None:
+        self._kept = kept
+        self._volumes = volumes
+        self._watched: dict[tuple[str, str, str], Tail] = {}
+        """By tenant, sandbox and the asker's name for it; only while it runs."""
 
-async def _answer(kept: KeptSandboxes, tenant: str, request: Request) -> Answer:
-    match request:
-        case List():
-            return Views(sandboxes=kept.list_sandboxes(tenant), snapshots=kept.list_snapshots(tenant))
-        case Code():
-            run = kept.run_code(tenant, request.id, request.code, context=request.context, timeout_s=request.timeout_s)
-            return _ran(await run)
-        case Exec():
-            return _ran(
-                await kept.run_command(
+    async def answer(self, tenant: str, packed: bytes) -> bytes:
+        """Carry a packed request out; the packed answer. Raises nothing that a request could bring about."""
+        answer: Answer
+        try:
+            answer = await self._answer(tenant, _requests.decode(packed))
+        except msgspec.MsgspecError as error:
+            answer = Refused(code="sandbox.request", message=f"not a request: {error}"[:500])
+        except WorkerError as error:
+            answer = Refused(code=error.code, message=error.message, hint=error.hint, retry=error.retry)
+        return msgspec.msgpack.encode(answer)
+
+    async def _answer(self, tenant: str, request: Request) -> Answer:
+        kept = self._kept
+        match request:
+            case List():
+                return Views(sandboxes=kept.list_sandboxes(tenant), snapshots=kept.list_snapshots(tenant))
+            case Code() | Exec():
+                return await self._run(tenant, request)
+            case Watch():
+                kept.check_known(tenant, request.id)
+                tail = self._watched.get((tenant, request.id, request.watch))
+                return await tail.read(request.stdout_from, request.stderr_from, request.wait_s) if tail else Heard()
+            case Save():
+                return Views(snapshots=[await kept.snapshot(tenant, request.id, request.label)])
+            case Remove():
+                await kept.destroy(tenant, request.id)
+                return Views()
+            case Push():
+                return Views(snapshots=[await kept.push(tenant, request.id, self._volume(request.volume))])
+            case Pull():
+                return Views(snapshots=[await kept.pull(tenant, request.id, self._volume(request.volume))])
+            case _:
+                return Views(sandboxes=await _changed(kept, tenant, request))
+
+    async def _run(self, tenant: str, request: Code | Exec) -> Ran:
+        with self._watching(tenant, request) as tail:
+            on_output = tail.take if tail else None
+            if isinstance(request, Code):
+                execution = await self._kept.run_code(
+                    tenant,
+                    request.id,
+                    request.code,
+                    context=request.context,
+                    timeout_s=request.timeout_s,
+                    on_output=on_output,
+                )
+            else:
+                execution = await self._kept.run_command(
                     tenant,
                     request.id,
                     request.argv,
@@ -153,15 +218,27 @@ async def _answer(kept: KeptSandboxes, tenant: str, request: Request) -> Answer:
                     env=request.env,
                     stdin=request.stdin,
                     timeout_s=request.timeout_s,
+                    on_output=on_output,
                 )
-            )
-        case Save():
-            return Views(snapshots=[await kept.snapshot(tenant, request.id, request.label)])
-        case Remove():
-            await kept.destroy(tenant, request.id)
-            return Views()
-        case _:
-            return Views(sandboxes=await _changed(kept, tenant, request))
+        return _ran(execution)
+
+    @contextlib.contextmanager
+    def _watching(self, tenant: str, request: Code | Exec) -> Iterator[Tail | None]:
+        key = (tenant, request.id, request.watch)
+        if not request.watch or key in self._watched:
+            yield None
+            return
+        tail = self._watched[key] = Tail()
+        try:
+            yield tail
+        finally:
+            del self._watched[key]
+            tail.end()
+
+    def _volume(self, name: str) -> Volume:
+        if name not in self._volumes:
+            raise VolumeUnavailable(f"volume {name!r} is not known on this host")
+        return self._volumes[name]
 
 
 async def _changed(kept: KeptSandboxes, tenant: str, request: Any) -> list[KeptView]:

@@ -35,11 +35,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     digests: Annotated[dict[FileName, Sha256], msgspec.Meta(min_length=1, max_length=16)]
 
 
-def send(snapshot: Snapshot, volume: Volume, tenant: str, snapshot_id: str) -> None:
-    """Raises VolumeError. Sent twice, it is there once."""
+def send(snapshot: Snapshot, volume: Volume, tenant: str, snapshot_id: str, *, anew: bool = False) -> None:
+    """Raises VolumeError. Sent twice, it is there once; `anew`: what is there already is replaced."""
     manifest_key = snapshot_key(tenant, snapshot_id, MANIFEST)
     if volume.get(manifest_key, limit_bytes=MANIFEST_BYTES) is not None:
-        return
+        if not anew:
+            return
+        volume.delete([manifest_key])  # first: nobody shall find it beside files that change
     keys = {name: snapshot_key(tenant, snapshot_id, name) for name in snapshot.meta.files if name != META}
     volume.delete(keys.values())  # of an attempt that broke off: without a manifest nobody reads them
     digests = {name: _send_file(snapshot.folder / name, volume, key) for name, key in keys.items()}

@@ -35,6 +35,7 @@ from queues.topology import CONTROL_QUEUE
 from sandpool import AsyncClient, SqlJob
 from sandpool.outcome import INLINE_LIMIT_BYTES, Column, Ending, ErrorInfo, File, Manifest, Usage, Verdict
 from workers.attempt import Attempt, Statement
+from workers.sandbox.tail import Heard, Tail
 from workers.sandbox.task import SandboxTask
 from workers.volumes.keys import output_key
 from workers.volumes.result import ResultWriter
@@ -55,6 +56,8 @@ class DuckBench:
         self.tasks: list[SandboxTask] = []
         self.holding = threading.Event()
         self._stops: dict[str, asyncio.Event] = {}
+        self._tails: dict[str, Tail] = {}
+        self._heard = asyncio.Event()
 
     def nodes(self) -> list[Node]:
         host = HostView(cpus=64, memory_bytes=64 << 30, images=frozenset({"data", "base"}))
@@ -64,6 +67,11 @@ class DuckBench:
         """What the code says, as JSON fields of the attempt: `{"ending": "Failed", "said": {"stdout": "x"}}`."""
         self.tasks.append(task)
         fields = {"ending": "Succeeded", **msgspec.json.decode(task.code)}
+        tail = self._tails[task.job_id] = Tail()
+        for piece in fields.pop("live", ()):  # told while it runs; the next one only when this was heard
+            await tail.take("stdout", piece.encode())
+            self._heard = asyncio.Event()
+            await self._heard.wait()
         files = fields.pop("files", {})
         kept = []
         for path, text in files.items():
@@ -73,6 +81,12 @@ class DuckBench:
         ids = {"job_id": task.job_id, "attempt_id": task.attempt_id}
         attempt = msgspec.convert({"said": {}, **ids, **fields}, Attempt)
         return msgspec.structs.replace(attempt, manifest=Manifest(files=tuple(kept)))
+
+    async def hear_task(self, node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        heard = await self._tails[job_id].read(stdout_from, stderr_from)
+        if heard.stdout:
+            self._heard.set()
+        return heard
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:
         self.ran.append(statement.job_id)

@@ -25,6 +25,14 @@ def test_output_value_and_ending_are_printed_where_they_belong(house: House, tmp
     assert "job " in result.stderr
 
 
+def test_what_code_writes_is_printed_while_it_runs_and_once(house: House, tmp_path: Path) -> None:
+    whole = "one\nGrü" + "ße\n" + "last\n"
+    path = script(tmp_path, live=["one\nGrü", "ße\n"], said={"stdout": whole, "stderr": "err\n", "value": "4"})
+    result = house.call("run", path)
+    assert (result.exit_code, result.stdout) == (0, whole + "4\n")
+    assert result.stderr.startswith("err\n")
+
+
 @pytest.mark.parametrize(
     ("ending", "code"),
     [("Failed", 11), ("TimedOut", 12), ("OutOfMemory", 13), ("OutputCapped", 14), ("Cancelled", 15)],

@@ -18,6 +18,7 @@ from sandpool.outcome import Ending, ErrorInfo, Manifest, Outcome, Part, Said
 from tests.unit.cluster.test_scheduler import House, ScriptedBench
 from workers.attempt import Attempt, Statement
 from workers.sandbox.limits import Limits as Enforced
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.volumes.spec import VolumeSpec
 
@@ -52,6 +53,9 @@ class CodeBench(ScriptedBench):
         self.tasks.append(task)
         await self.open.wait()
         return self.task_script(task)
+
+    async def hear_task(self, node: str, tenant: str, job_id: str, stdout_from: int, stderr_from: int) -> Heard:
+        return Heard(stdout=f"out of {tenant}".encode()[stdout_from:], stderr=b"err"[stderr_from:], running=True)
 
     async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
         self.stopped.append(job_id)
@@ -238,3 +242,18 @@ async def test_a_statement_that_fails_never_reaches_its_transform(house: CodeHou
     )
     outcome = await outcome_of(house, SqlJob(database="flights", sql="select 1", transform="result = df"))
     assert (outcome.ending, house.code_bench.tasks) == (Ending.Failed, [])
+
+
+async def test_what_a_job_writes_can_be_heard_while_it_runs_by_its_own_tenant(house: CodeHouse) -> None:
+    house.code_bench.open.clear()
+    job = PythonJob(code="1")
+    for tenant in ("acme", "globex"):
+        handle = await (await house.client(tenant)).submit(job)
+        async with asyncio.timeout(5):
+            while not (heard := await handle.output(1, 0)).stdout:
+                await asyncio.sleep(0.01)
+        assert (heard.state, heard.attempt, heard.stderr) == ("running", 1, b"err")
+        assert heard.stdout == f"ut of {tenant}".encode()
+    house.code_bench.open.set()
+    await handle.outcome(timeout=5)
+    assert (await handle.output()).state == "ended"

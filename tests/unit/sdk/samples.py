@@ -146,6 +146,14 @@ GOLDEN: dict[str, tuple[bytes, Any]] = {
         encode_status(JobStatus(job_id="j1", state="running", why=EXPLANATION)),
         JobStatus(job_id="j1", state="running", why=EXPLANATION),
     ),
+    "control-output": (
+        encode_control(ControlCall(action="output", job_id="j1", stdout_from=7, stderr_from=9)),
+        ControlCall(action="output", job_id="j1", stdout_from=7, stderr_from=9),
+    ),
+    "status-output": (
+        encode_status(JobStatus(job_id="j1", state="running", attempt=2, stdout=b"out\xff", stderr=b"err")),
+        JobStatus(job_id="j1", state="running", attempt=2, stdout=b"out\xff", stderr=b"err"),
+    ),
     "status-running": (
         encode_status(JobStatus(job_id="j1", state="running")),
         JobStatus(job_id="j1", state="running"),

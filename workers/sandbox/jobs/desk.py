@@ -14,6 +14,7 @@ from workers.attempt import Attempt, not_started
 from workers.errors import VolumeUnavailable
 from workers.sandbox.errors import HostClosed
 from workers.sandbox.jobs.run import Course, Leases, run_task
+from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask
 from workers.volumes.store import Volume
 
@@ -57,6 +58,13 @@ class Desk:
             if not course.cancelled:
                 await course.cancel()
         return bool(meant)
+
+    async def hear(self, job_id: str, tenant: str, stdout_from: int, stderr_from: int) -> Heard:
+        """What a job of this tenant has written beyond these offsets; nothing of one that does not run here."""
+        for task, course in self._courses.values():
+            if (task.job_id, task.tenant) == (job_id, tenant):
+                return await course.tail.read(stdout_from, stderr_from)
+        return Heard()
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more; True when everything has ended in time."""

@@ -18,7 +18,7 @@ from workers.sandbox.jobs import programs
 from workers.sandbox.jobs.collecting import OUT
 from workers.sandbox.jobs.staging import read_code
 from workers.sandbox.lease import Lease
-from workers.sandbox.replies import Execution
+from workers.sandbox.replies import Execution, OnOutput
 from workers.sandbox.session import Session
 from workers.sandbox.task import SandboxTask
 from workers.volumes.store import Volume
@@ -31,19 +31,26 @@ OURS = "sandpool"
 """Context of what we run ourselves: the user's names stay the user's."""
 
 
-async def execute(lease: Lease, task: SandboxTask, volumes: Mapping[str, Volume]) -> Execution:
-    """How it went. Raises SessionError before the code began, SpecInvalid, Input errors, VolumeError."""
+async def execute(
+    lease: Lease, task: SandboxTask, volumes: Mapping[str, Volume], on_output: OnOutput | None = None
+) -> Execution:
+    """How it went. `on_output` hears what the tenant's own code writes.
+
+    Raises SessionError before the code began, SpecInvalid, Input errors, VolumeError.
+    """
     session = lease.session
     await _prepare(session, task)
     match task.kind:
         case "command":
             env = {"SANDPOOL_OUT": OUT, **task.env}
-            return await session.run_command(task.argv, cwd=OUT, env=env, stdin=task.stdin, timeout_s=task.timeout_s)
+            return await session.run_command(
+                task.argv, cwd=OUT, env=env, stdin=task.stdin, timeout_s=task.timeout_s, on_output=on_output
+            )
         case "code":
             code = await _code(lease, task, volumes)
-            return await session.run_code(code, name=task.name, timeout_s=task.timeout_s)
+            return await session.run_code(code, name=task.name, timeout_s=task.timeout_s, on_output=on_output)
         case "transform":
-            return await _transform(session, task)
+            return await _transform(session, task, on_output)
         case "query" | "catalog":
             code = programs.query(task)
             return await session.run_code(code, context=OURS, name="query.py", timeout_s=task.timeout_s)
@@ -66,13 +73,13 @@ async def _code(lease: Lease, task: SandboxTask, volumes: Mapping[str, Volume]) 
     return programs.run_file(f"/in/{LONG_CODE}", task.name)
 
 
-async def _transform(session: Session, task: SandboxTask) -> Execution:
+async def _transform(session: Session, task: SandboxTask, on_output: OnOutput | None) -> Execution:
     """Our own code before and after it, in the time limit of all together; the first that fails is how it went."""
     deadline_s = time.monotonic() + task.timeout_s
     execution = await session.run_code(programs.before_transform(), name="before.py", timeout_s=task.timeout_s)
     if execution.ending is not Ending.Succeeded:
         return execution
-    execution = await session.run_code(task.code, name=task.name, timeout_s=_left(deadline_s))
+    execution = await session.run_code(task.code, name=task.name, timeout_s=_left(deadline_s), on_output=on_output)
     if execution.ending is not Ending.Succeeded or not session.usable:
         return execution
     after = await session.run_code(programs.after_transform(task), name="after.py", timeout_s=_left(deadline_s))

@@ -34,6 +34,7 @@ from workers.sandbox.jobs.table import Result, take_result
 from workers.sandbox.lease import Lease
 from workers.sandbox.limits import Limits
 from workers.sandbox.replies import Execution
+from workers.sandbox.tail import Tail
 from workers.sandbox.task import SandboxTask
 from workers.volumes.store import Volume
 
@@ -63,6 +64,8 @@ class Course:
     lease: Lease | None = None
     usage: Usage = field(default_factory=Usage)
     main: asyncio.Task[Attempt] | None = None
+    tail: Tail = field(default_factory=Tail)
+    """What its code has written so far."""
 
     async def cancel(self) -> None:
         """End it soon: what it printed until now is kept where its code runs already."""
@@ -115,7 +118,8 @@ async def _in_lease(
             input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
         async with databases_of(lease, task, doors) as variables:
             equipped = msgspec.structs.replace(task, env={**variables, **task.env}) if variables else task
-            execution = await execute(lease, equipped, volumes)
+            execution = await execute(lease, equipped, volumes, course.tail.take)
+        course.tail.end()
         facts = await _facts(lease, execution, course)
         ending, error = ending_of(execution, facts, lease.limits, task.timeout_s)
         said = await keep_texts(execution, place)

@@ -61,6 +61,20 @@ class AsyncHandle:
         call = ControlCall(action="status", job_id=self.job_id, volume=self._waiter.volume)
         return await self._session.call(call, timeout)
 
+    async def output(self, stdout_from: int = 0, stderr_from: int = 0, timeout: float = TIMEOUT_S) -> JobStatus:
+        """How the job stands, with what its running attempt has written beyond these offsets (bytes).
+
+        Ask again with what you have got; the outcome holds all of it. Raises as `AsyncClient.status`.
+        """
+        call = ControlCall(
+            action="output",
+            job_id=self.job_id,
+            volume=self._waiter.volume,
+            stdout_from=stdout_from,
+            stderr_from=stderr_from,
+        )
+        return await self._session.call(call, timeout)
+
     async def cancel(self, timeout: float = TIMEOUT_S) -> JobStatus:
         """As `AsyncClient.cancel`; the cancelled id stays bound to this job's work."""
         waiter = self._waiter

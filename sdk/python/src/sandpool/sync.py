@@ -55,6 +55,10 @@ class Handle:
         """As `AsyncClient.status`."""
         return self._client.run(self._inner.status(timeout), timeout)
 
+    def output(self, stdout_from: int = 0, stderr_from: int = 0, timeout: float = TIMEOUT_S) -> JobStatus:
+        """As `AsyncHandle.output`."""
+        return self._client.run(self._inner.output(stdout_from, stderr_from, timeout), timeout)
+
     def cancel(self, timeout: float = TIMEOUT_S) -> JobStatus:
         """As `AsyncHandle.cancel`."""
         return self._client.run(self._inner.cancel(timeout), timeout)

@@ -14,7 +14,7 @@ version lie in tests/unit/golden. docs/message-format.md is the prose. No I/O he
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,15 +33,20 @@ CONTROL_KEY = "control"
 REPLY_PREFIX = "sandpool.reply."
 """A reply queue is `sandpool.reply.<tenant>.<random>`: broker permissions and the scheduler both check the tenant."""
 
+Offset = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class ControlCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """What a client asks about one of its own jobs. `volume` is where the job's outcome is recorded."""
 
-    action: Literal["cancel", "status", "explain"]
+    action: Literal["cancel", "status", "explain", "output"]
     job_id: str
     volume: str = "results"
     digest: str = ""
     """Digest of the job where the caller knows it, so that a cancelled id is bound to its work."""
+    stdout_from: Offset = 0
+    stderr_from: Offset = 0
+    """Of `output`: the bytes that the caller has got already."""
 
     def __post_init__(self) -> None:
         check_job_id(self.job_id)
@@ -63,13 +68,19 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class JobStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Answer to a `status` call: `running` here, `ended` (with the outcome), or `unknown`: queued or never seen."""
+    """Answer to a `status` call: `running` here, `ended` (with the outcome), or `unknown`: queued or never seen.
+
+    To an `output` call also what the running attempt has written beyond the offsets: bytes out of a sandbox.
+    """
 
     job_id: str
     state: Literal["running", "ended", "unknown"]
     outcome: Outcome | None = None
     why: Explanation | None = None
     """In the answer to an `explain` call."""
+    attempt: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
 
 
 class GroupEnding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

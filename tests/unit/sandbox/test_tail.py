@@ -1,0 +1,27 @@
+"""Whoever watches an execution gets all of it from where he was, and never waits long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from workers.sandbox.tail import PIECE_BYTES, Heard, Tail
+
+
+async def test_a_watcher_gets_what_is_new_and_waits_for_it() -> None:
+    tail = Tail()
+    assert await tail.read(0, 0) == Heard(running=True)
+    waiting = asyncio.create_task(tail.read(0, 0, 1.0))
+    await asyncio.sleep(0)
+    await tail.take("stdout", b"abc")
+    await tail.take("stderr", b"e")
+    assert await waiting == Heard(stdout=b"abc", stderr=b"e", running=True)
+    assert await tail.read(2, 1) == Heard(stdout=b"c", running=True)
+    tail.end()
+    assert await tail.read(99, 99, 1.0) == Heard()
+
+
+async def test_one_answer_is_bounded() -> None:
+    tail = Tail()
+    await tail.take("stdout", b"x" * (PIECE_BYTES + 5))
+    assert len((await tail.read(0, 0)).stdout) == PIECE_BYTES
+    assert (await tail.read(PIECE_BYTES, 0)).stdout == b"x" * 5
