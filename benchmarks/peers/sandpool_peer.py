@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -55,6 +55,7 @@ budget = {connections}
 databases = ["{database}"]
 """
 READY = "ready-for-benchmark"
+_lives = count(1)
 
 
 class SandpoolPeer:
@@ -64,7 +65,8 @@ class SandpoolPeer:
     def __init__(self, services: Services, connections: int, *, tables: tuple[str, ...] = ()) -> None:
         """`tables`: further ones that its policy allows."""
         self._services = services
-        self._folder = services.folder / "sandpool"
+        # One for each life, and none removed in between: see benchmarks.jobs.take_turn.
+        self._folder = services.folder / f"s{next(_lives)}"
         self._volume = self._folder / "volume"
         self._connections = connections
         self._tables = [*FLIGHTS_TABLES, *tables]
@@ -115,7 +117,6 @@ class SandpoolPeer:
         self._process.stop()
 
     def _configure(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
         self._volume.mkdir(parents=True)
         rabbitmq = self._services.rabbitmq
         rights = tenant_permissions(TENANT)
