@@ -83,7 +83,7 @@ def run(services: Services, options: Options) -> Report:
         *(f"{name}: {results}." for name, results in by_results.items()),
         "CPU is that of all processes together; then its parts.",
     )
-    rows = tuple(_row(name, own) for name, own in turns.items())
+    rows = tuple((name, median([turn.jobs_per_s for turn in own]), *figures(own)) for name, own in turns.items())
     profile = profile_ours(services, calls(count), IN_FLIGHT) if options.profile else ()
     return Report(NAME, TITLE, COLUMNS, rows, _budgets(turns), notes, profile)
 
@@ -121,16 +121,17 @@ def profile_ours(services: Services, work: Sequence[Call], in_flight: int) -> tu
         peer.stop()
 
 
-COLUMNS = ("", "jobs/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms/job", "submitter", "workers", "RabbitMQ", "PostgreSQL")
+FIGURES = ("p50 ms", "p95 ms", "p99 ms", "CPU ms/job", "submitter", "workers", "RabbitMQ", "PostgreSQL")
+COLUMNS = ("", "jobs/s", *FIGURES)
 
 
-def _row(name: str, turns: Sequence[Turn]) -> tuple[str | float, ...]:
+def figures(turns: Sequence[Turn]) -> tuple[float, ...]:
+    """FIGURES of one peer's turns: medians."""
+
     def per_job_ms(pick: Callable[[CpuSeconds], float]) -> float:
         return median([pick(turn.cpu) / turn.jobs * 1000 for turn in turns])
 
     return (
-        name,
-        median([turn.jobs_per_s for turn in turns]),
         *(median([turn.latency_ms(share) for turn in turns]) for share in (0.50, 0.95, 0.99)),
         per_job_ms(lambda cpu: cpu.total),
         per_job_ms(lambda cpu: cpu.submitter),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from benchmarks.jobs import CONNECTIONS, Turn, profile_ours, take_turn
+from benchmarks.jobs import CONNECTIONS, FIGURES, Turn, figures, profile_ours, take_turn
 from benchmarks.options import Options
 from benchmarks.peers.celery_peer import CeleryPeer
 from benchmarks.peers.peer import Peer
@@ -50,9 +50,9 @@ def run(services: Services, options: Options) -> Report:
         _round(contestants, services, turns, options, f"round {number + 1}")
     notes = [f"{count} jobs a round, one at a time, median of {len(turns[SandpoolPeer.name])} interleaved rounds."]
     notes.append(_with_redis(services, turns, options, count))
-    rows = tuple(_row(name, own) for name, own in turns.items())
+    rows = tuple((name, *figures(own)) for name, own in turns.items())
     profile = profile_ours(services, calls(count), in_flight=1) if options.profile else ()
-    return Report(NAME, TITLE, COLUMNS, rows, _budgets(turns), tuple(notes), profile)
+    return Report(NAME, TITLE, ("", *FIGURES), rows, _budgets(turns), tuple(notes), profile)
 
 
 def _budgets(turns: dict[str, list[Turn]]) -> tuple[Budget, ...]:
@@ -95,14 +95,3 @@ def _with_redis(services: Services, turns: dict[str, list[Turn]], options: Optio
         ]
         _round(contestants, services, turns, options, "taskiq with Redis")
     return "taskiq with Redis: taskiq-redis and `wait_result`, as taskiq documents; 200 ms is its default interval."
-
-
-COLUMNS = ("", "p50 ms", "p95 ms", "p99 ms", "CPU ms/job")
-
-
-def _row(name: str, turns: list[Turn]) -> tuple[str | float, ...]:
-    return (
-        name,
-        *(median([turn.latency_ms(share) for turn in turns]) for share in (0.50, 0.95, 0.99)),
-        median([turn.cpu.total / turn.jobs * 1000 for turn in turns]),
-    )
