@@ -16,7 +16,7 @@ import structlog
 from cluster.admission import DatabaseLimits, TenantRules
 from cluster.bench import Bench
 from cluster.catalogs import Catalogs
-from cluster.control import ControlRoom
+from cluster.control import ControlRoom, Peers, nobody
 from cluster.engine_catalogs import read_catalog
 from cluster.errors import SettingsInvalid
 from cluster.fairness import Share
@@ -24,6 +24,7 @@ from cluster.gauges import Gauges
 from cluster.hosting import engine_rules, host_spec, most_at_once, sandbox_rules
 from cluster.observing import Observer
 from cluster.placement import PIPELINE
+from cluster.replicas import ALONE, Replica
 from cluster.run import Rules
 from cluster.scheduler import Scheduler
 from cluster.settings import DatabaseSettings, Settings
@@ -68,8 +69,8 @@ class Parts:
     """What each node's host is told; None: no code runs here."""
 
 
-def parts_of(settings: Settings) -> Parts:
-    """Raises SettingsInvalid when a policy cannot be used."""
+def parts_of(settings: Settings, who: Replica = ALONE) -> Parts:
+    """For this one of several schedulers. Raises SettingsInvalid when a policy cannot be used."""
     policies = {name: _policy(name, settings) for name in settings.databases}
     volumes = {
         name: VolumeSpec(
@@ -89,7 +90,7 @@ def parts_of(settings: Settings) -> Parts:
                 tenant.max_timeout_s,
                 tenant.max_attempts,
                 images=None if tenant.images is None else frozenset(tenant.images),
-                share=Share(tenant.weight, tenant.max_in_flight, tenant.rate_per_s),
+                share=who.share_of(Share(tenant.weight, tenant.max_in_flight, tenant.rate_per_s)),
             )
             for name, tenant in settings.tenants.items()
         },
@@ -141,7 +142,12 @@ class Conductor:
         bench: Bench,
         volumes: Mapping[str, Volume],
         observer: Observer | None = None,
+        *,
+        who: Replica = ALONE,
+        peers: Peers = nobody,
     ) -> None:
+        """`peers`: what the other schedulers say, where there are others."""
+        self._who = who
         self._observer = observer or Observer()
         self._settings = settings
         self._parts = parts
@@ -161,7 +167,7 @@ class Conductor:
         self.scheduler = Scheduler(parts.rules, door, bench, self._catalogs, volumes, self._observer)
         bench.watch(self.scheduler.cluster_changed)
         bench.wants(self.scheduler.wanted)
-        self.control = ControlRoom(self.scheduler, door, volumes)
+        self.control = ControlRoom(self.scheduler, door, volumes, peers)
         self._sweeping = Sweeping(volumes, settings.scheduler.sweep_interval_s)
         self._gauges = Gauges(
             self._observer.recorder,
@@ -170,6 +176,7 @@ class Conductor:
             self.scheduler.in_line,
             self.scheduler.under_way,
             settings.telemetry.interval_s,
+            shared=who.number == 1,
         )
 
     async def start(self) -> None:
@@ -189,7 +196,8 @@ class Conductor:
             await self._judge.close()
             await self._door.close()
             raise
-        self._sweeping.start()
+        if self._who.number == 1:  # one is enough
+            self._sweeping.start()
         self._gauges.start()
         log.info("up", databases=sorted(self._parts.pools), prefetch=self._prefetch(self._slots()))
 
@@ -218,7 +226,7 @@ class Conductor:
             await self._door.consume(queue, self._prefetch(slots), self.scheduler.take)
 
     def _slots(self) -> int:
-        return PIPELINE * sum(pool.budget for pool in self._parts.pools.values())
+        return math.ceil(PIPELINE * sum(pool.budget for pool in self._parts.pools.values()) / self._who.count)
 
     def _prefetch(self, slots: int) -> int:
         """Every free slot of the cluster, and some to keep the pools busy while messages travel: what cannot run soon

@@ -56,4 +56,5 @@ class Bench(Protocol):
         """What every worker says of itself now. One that does not answer is left out."""
 
     async def close(self, drain_timeout_s: float) -> None:
-        """Let running statements finish for this long, then cancel them and give up every connection."""
+        """Let running statements finish for this long, then cancel them and give up every connection; or leave workers
+        that live in processes of their own to other schedulers."""

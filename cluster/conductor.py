@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,27 @@ from cluster.app import Conductor, Parts, open_volumes, parts_of
 from cluster.dispatch import NAMESPACE, RayBench
 from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.dispatch_kept import ADDRESS_FILE
+from cluster.dispatch_peers import Peers, encode_answer
 from cluster.dispatch_pools import POOL_PREFIX
 from cluster.errors import NotRunning, SettingsInvalid
 from cluster.metrics import NoRecorder
 from cluster.metrics_ray import RayRecorder
 from cluster.node_token import secure_token
 from cluster.observing import Observer
+from cluster.replicas import ACTOR_NAME, ALONE, Replica, all_of
 from cluster.scaling import Growth
 from cluster.settings import RaySettings, Settings, Telemetry, load
 from cluster.telemetry import configure_logs
 from queues.amqp import AmqpDoor
 from queues.errors import QueueError
+from sandpool.wire import decode_control
 from workers.errors import ConfigurationError, VolumeError
 from workers.lifeline import EXIT_CODE, Lifeline
 
 log = structlog.get_logger("sandpool.conductor")
 
-ACTOR_NAME = "scheduler"
 START_RETRY_S = 2.0
+CLOSE_TIMEOUT_S = 15.0
 POLL_S = 0.5
 CALL_TIMEOUT_S = 60.0
 WATCH_S = 5.0
@@ -53,8 +57,10 @@ MOST_SILENT = 12
 class ConductorActor:
     """The Ray shell around `cluster.app.Conductor`. All calls answer at once; the work goes on in its own task."""
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, who: Replica = ALONE) -> None:
         configure_logs()
+        self._who = who
+        self._life = secrets.token_hex(8)
         self._settings = load(Path(config))
         self._conductor: Conductor | None = None
         self._moving: asyncio.Task[None] | None = None
@@ -66,7 +72,7 @@ class ConductorActor:
     async def _start(self) -> None:
         """Bring everything up. What may come back is waited for, for nobody restarts an actor that merely does nothing;
         only a configuration that cannot be used ends it."""
-        parts = parts_of(self._settings)
+        parts = parts_of(self._settings, self._who)
         while True:
             try:
                 self._conductor = await self._start_once(parts)
@@ -91,9 +97,12 @@ class ConductorActor:
         door = AmqpDoor(self._settings.broker.url.get_secret_value())
         pinned = {name for name, database in self._settings.databases.items() if database.egress_only}
         grace_s = self._settings.scheduler.attempt_grace_s
-        growth = Growth(self._settings.ray.rest_after_s) if self._settings.ray.autoscale else None
-        bench = RayBench(parts.pools, parts.volumes, parts.host, pinned=pinned, growth=growth, grace_s=grace_s)
-        conductor = Conductor(self._settings, parts, door, bench, volumes, observer_of(self._settings.telemetry))
+        who, wanted = self._who, self._settings.ray
+        growth = Growth(wanted.rest_after_s, who.count, speaks=who.number == 1) if wanted.autoscale else None
+        bench = RayBench(parts.pools, parts.volumes, parts.host, pinned=pinned, growth=growth, who=who, grace_s=grace_s)
+        observer = observer_of(self._settings.telemetry)
+        peers = Peers(who.others, NAMESPACE)
+        conductor = Conductor(self._settings, parts, door, bench, volumes, observer, who=who, peers=peers)
         try:
             await conductor.start()
         except BaseException:
@@ -106,9 +115,23 @@ class ConductorActor:
         """Leave a node that drains: Ray starts the scheduler on another one."""
         await bench.own_node_drains.wait()
         log.info("the node of the scheduler drains")
+        await self.restart()
+
+    async def restart(self) -> None:
+        """Drain, and end this process: Ray starts another one, with the configuration and the code of that moment."""
         if self._conductor is not None:
             await self._conductor.drain(self._settings.scheduler.drain_timeout_s)
         os._exit(EXIT_CODE)
+
+    async def life(self) -> str:
+        """Another one after a restart."""
+        return self._life
+
+    async def answer(self, tenant: str, call: bytes) -> bytes:
+        """What this scheduler knows of a job that another one was asked about; empty: nothing."""
+        if self._conductor is None:
+            return b""
+        return encode_answer(await self._conductor.control.here(tenant, decode_control(call)))
 
     async def state(self) -> str:
         """`starting`, `waiting for the broker: ...`, `up`, `drained`; raises what `_start` raised."""
@@ -169,21 +192,50 @@ def start_ray(settings: RaySettings, folder: Path) -> tuple[bool, str]:
     return True, str(started.dashboard_url or "")
 
 
-def start_conductor(config: Path) -> Any:
-    """The conductor's actor: the one that runs, or a new one."""
-    return (
+def start_conductors(config: Path, count: int) -> list[Any]:
+    """The actors of so many schedulers: those that run, or new ones; on different nodes where there are several."""
+    return [
         ray.remote(ConductorActor)
         .options(
-            name=ACTOR_NAME,
+            name=who.name,
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,
             max_restarts=-1,
             max_concurrency=100,
+            scheduling_strategy="DEFAULT" if count == 1 else "SPREAD",
         )
-        .remote(str(config.resolve()))
-    )
+        .remote(str(config.resolve()), who)
+        for who in all_of(count)
+    ]
+
+
+def restart_all(count: int, timeout_s: float, on_state: Callable[[str], None]) -> None:
+    """Restart one scheduler after the other, each once the one before is up again. Raises NotRunning."""
+    for who in all_of(count):
+        try:
+            actor: Any = ray.get_actor(who.name, namespace=NAMESPACE)
+            before = str(ray.get(actor.life.remote(), timeout=CALL_TIMEOUT_S))
+        except (ValueError, RayError) as error:
+            raise NotRunning(f"{who.name} does not run: {type(error).__name__}") from error
+        actor.restart.remote()
+        deadline = time.monotonic() + timeout_s
+        while not _has_restarted(actor, before):
+            if time.monotonic() > deadline:
+                raise NotRunning(f"{who.name} is not up {timeout_s:.0f} s after its restart began")
+            time.sleep(POLL_S)
+        on_state(f"{who.name} restarted")
+
+
+def _has_restarted(actor: Any, before: str) -> bool:
+    try:
+        life, state = ray.get([actor.life.remote(), actor.state.remote()], timeout=CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        raise NotRunning(f"a scheduler does not start again: {error.cause}") from error
+    except RayError:
+        return False  # between two lives
+    return bool(life != before and state == "up")
 
 
 def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_state: Callable[[str], None]) -> int:
@@ -209,16 +261,18 @@ def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_sta
     try:
         if dashboard:
             on_state(f"Ray dashboard at http://{dashboard}")
-        actor = start_conductor(config)
-        _wait_until_up(actor, stop, on_state)
+        actors = start_conductors(config, settings.scheduler.replicas)
+        for actor in actors:
+            _wait_until_up(actor, stop, on_state)
         if not stop.is_set():
             on_ready()
-        _watch(actor, stop, on_state)
-        drain = actor.drain.remote(settings.scheduler.drain_timeout_s)
+        _watch(actors, stop, on_state)
+        drains = [actor.drain.remote(settings.scheduler.drain_timeout_s) for actor in actors]
         deadline = time.monotonic() + settings.scheduler.drain_timeout_s + 30
-        while signals < 2 and time.monotonic() < deadline:
-            if ray.wait([drain], timeout=POLL_S)[0]:
-                break
+        while signals < 2 and time.monotonic() < deadline and drains:
+            drains = ray.wait(drains, num_returns=len(drains), timeout=POLL_S)[1]
+        if signals < 2:
+            _close_workers()
         _end_actors()
     except BaseException:
         # What does not start must not be found by the next `up`, as the actor that runs.
@@ -231,29 +285,47 @@ def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_sta
     return 0
 
 
+def _close_workers() -> None:
+    """Let pools disconnect and hosts end their sandboxes, for a while: the rest ends with their processes."""
+    names = [name for name in _actor_names() if name.startswith((POOL_PREFIX, HOST_PREFIX))]
+    with contextlib.suppress(ValueError, RayError):
+        closing: list[Any] = [ray.get_actor(name, namespace=NAMESPACE).close.remote() for name in names]
+        if closing:
+            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
+
+
 def _end_actors() -> None:
-    """The scheduler and, where it had no time to end them, its pools: detached actors outlive whoever made them."""
-    for entry in ray.util.list_named_actors(all_namespaces=True):
-        name = entry["name"]
-        if entry["namespace"] == NAMESPACE and (name == ACTOR_NAME or name.startswith((POOL_PREFIX, HOST_PREFIX))):
+    """The schedulers, pools and hosts: detached actors outlive whoever made them."""
+    for name in _actor_names():
+        if name.startswith((ACTOR_NAME, POOL_PREFIX, HOST_PREFIX)):
             with contextlib.suppress(ValueError, RayError):
                 ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
-def _watch(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:
+def _actor_names() -> list[str]:
+    """Of every actor of ours."""
+    entries = ray.util.list_named_actors(all_namespaces=True)
+    return [entry["name"] for entry in entries if entry["namespace"] == NAMESPACE]
+
+
+def _watch(actors: Sequence[Any], stop: threading.Event, on_state: Callable[[str], None]) -> None:
     """Until it is time to stop: say what becomes of a scheduler that Ray restarts. Raises NotRunning if it cannot."""
-    said, silent = "up", 0
+    said, silent = "up", [0] * len(actors)
     while not stop.wait(WATCH_S):
-        try:
-            state, silent = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S), 0
-        except RayError as error:
-            silent += 1
-            if isinstance(error, RayTaskError) or silent > MOST_SILENT:
-                raise NotRunning(f"the scheduler ended and does not start again: {error}") from error
-            state = "restarting"
-        if state != said:
-            said = state
-            on_state(state)
+        states = []
+        for index, actor in enumerate(actors):
+            try:
+                state, silent[index] = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S), 0
+            except RayError as error:
+                silent[index] += 1
+                if isinstance(error, RayTaskError) or silent[index] > MOST_SILENT:
+                    raise NotRunning(f"a scheduler ended and does not start again: {error}") from error
+                state = "restarting"
+            states.append(state)
+        worst = next((state for state in states if state != "up"), "up")
+        if worst != said:
+            said = worst
+            on_state(worst)
 
 
 def _wait_until_up(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:

@@ -38,14 +38,15 @@ Peers = Callable[[str, wire.ControlCall], Awaitable[list[Outcome | wire.JobStatu
 """What other schedulers of this cluster say to a tenant's call, each for itself."""
 
 
-async def _nobody(_: str, __: wire.ControlCall) -> list[Outcome | wire.JobStatus]:
+async def nobody(_: str, __: wire.ControlCall) -> list[Outcome | wire.JobStatus]:
+    """The peers of a scheduler that is alone."""
     return []
 
 
 class ControlRoom:
     """`take` is the door's callback for the control queue."""
 
-    def __init__(self, scheduler: Scheduler, door: Door, volumes: Mapping[str, Volume], peers: Peers = _nobody) -> None:
+    def __init__(self, scheduler: Scheduler, door: Door, volumes: Mapping[str, Volume], peers: Peers = nobody) -> None:
         self._peers = peers
         self._scheduler = scheduler
         self._door = door

@@ -26,6 +26,7 @@ from cluster.membership import ROLES, Member, shares
 from cluster.node_views import NodeViews
 from cluster.placement import Fleet, Node, SandboxNeed
 from cluster.placement.circuit import REMEMBERED, why_avoided
+from cluster.replicas import ALONE, Replica
 from cluster.scaling import Growth
 from cluster.survey import Survey
 from workers.attempt import Attempt, Statement
@@ -58,13 +59,14 @@ class RayBench:
         *,
         pinned: Collection[str] = (),
         growth: Growth | None = None,
+        who: Replica = ALONE,
         grace_s: float,
     ) -> None:
         """`pinned`: databases whose pools run on nodes with the role `db-egress` only."""
         self._specs = specs
         self._pinned = frozenset(pinned)
-        self._pools = Pools(specs, volumes, grace_s=grace_s)
-        self._hosts = Hosts(host, volumes, grace_s=grace_s)
+        self._pools = Pools(specs, volumes, grace_s=grace_s, who=who)
+        self._hosts = Hosts(host, volumes, grace_s=grace_s, who=who)
         self._members: dict[str, Member] = {}
         self._left: set[str] = set()
         """Nodes that are there and have no workers of ours: they drain, or rest."""
@@ -234,12 +236,14 @@ class RayBench:
     async def survey(self) -> Survey:
         return Survey(await self._pools.statuses(), self._hosts.statuses())
 
-    async def close(self, drain_timeout_s: float) -> None:
+    async def close(self, drain_timeout_s: float) -> None:  # noqa: ARG002 - what runs has ended by then, or is lost
+        """Let the workers go. They stay, for the next scheduler and for others: `sandpool up` ends them."""
         if self._watching is not None:
             self._watching.cancel()
         for task in self._leaving:
             task.cancel()
-        await asyncio.gather(self._hosts.close(drain_timeout_s), self._pools.close(drain_timeout_s))
+        self._hosts.release()
+        self._pools.release()
 
     @contextlib.contextmanager
     def _working(self, node: str) -> Iterator[None]:

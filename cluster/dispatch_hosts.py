@@ -21,6 +21,7 @@ from cluster.host_views import Claims, view_of
 from cluster.link import WorkerLink
 from cluster.membership import Member, seats
 from cluster.placement import HostView
+from cluster.replicas import ALONE, Replica
 from workers.attempt import Attempt
 from workers.errors import WorkerError
 from workers.host_actor import HostActor
@@ -40,10 +41,22 @@ class HostLink:
     """One node's host: its mailbox, what it says of itself, what is placed there."""
 
     def __init__(
-        self, actor: Any, spec: HostSpec, grace_s: float, on_change: Callable[[], None], *, near: bool = False
+        self,
+        actor: Any,
+        spec: HostSpec,
+        grace_s: float,
+        on_change: Callable[[], None],
+        *,
+        near: bool = False,
+        scheduler: str = "",
     ) -> None:
         self._link: WorkerLink[SandboxTask] = WorkerLink(
-            actor, encode_task, slots=spec.most_sandboxes, grace_s=OVERHEAD_S + grace_s, near=near
+            actor,
+            encode_task,
+            slots=spec.most_sandboxes,
+            grace_s=OVERHEAD_S + grace_s,
+            near=near,
+            scheduler=scheduler,
         )
         self._on_change = self._link.on_answers = on_change
         self._claims = Claims()
@@ -106,6 +119,12 @@ class HostLink:
             await self._link.ask("close")
         await self._link.close(drain_timeout_s)
 
+    def release(self) -> None:
+        """Leave it to others."""
+        if self._polling is not None:
+            self._polling.cancel()
+        self._link.release()
+
     def abandon(self) -> None:
         """Its node is gone."""
         if self._polling is not None:
@@ -136,7 +155,10 @@ class HostLink:
 class Hosts:
     """One HostLink per node; none where no sandboxes are wanted."""
 
-    def __init__(self, spec: HostSpec | None, volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
+    def __init__(
+        self, spec: HostSpec | None, volumes: Mapping[str, VolumeSpec], *, grace_s: float, who: Replica = ALONE
+    ) -> None:
+        self._who = who
         self._spec = spec
         self._volumes = dict(volumes)
         self._grace_s = grace_s
@@ -157,7 +179,9 @@ class Hosts:
             self._doors[name] = spec.doors
             actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
             near = is_near(member)
-            self._links[name] = HostLink(actor, spec, self._grace_s, partial(self._said, name), near=near)
+            self._links[name] = HostLink(
+                actor, spec, self._grace_s, partial(self._said, name), near=near, scheduler=self._who.mailbox
+            )
 
     def _said(self, node: str) -> None:
         self.on_change(node)
@@ -215,8 +239,11 @@ class Hosts:
         if link := self._links.pop(node, None):
             await link.close(drain_timeout_s)
 
-    async def close(self, drain_timeout_s: float) -> None:
-        await asyncio.gather(*(self.leave(node, drain_timeout_s) for node in list(self._links)))
+    def release(self) -> None:
+        """Leave every host to the scheduler that comes next, and to the others."""
+        for link in self._links.values():
+            link.release()
+        self._links.clear()
 
 
 def _own(spec: HostSpec, number: int) -> HostSpec:

@@ -16,6 +16,7 @@ from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
 from cluster.membership import Member
 from cluster.placement import PIPELINE, PoolView
+from cluster.replicas import ALONE, Replica
 from workers.actors import PoolActor
 from workers.attempt import Statement, encode_statement
 from workers.errors import WorkerError
@@ -34,7 +35,15 @@ PoolLink = WorkerLink[Statement]
 class Pools:
     """Links to every pool, by node and database."""
 
-    def __init__(self, specs: Mapping[str, PoolSpec], volumes: Mapping[str, VolumeSpec], *, grace_s: float) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, PoolSpec],
+        volumes: Mapping[str, VolumeSpec],
+        *,
+        grace_s: float,
+        who: Replica = ALONE,
+    ) -> None:
+        self._who = who
         self._specs = specs
         self._volumes = dict(volumes)
         self._grace_s = grace_s
@@ -101,23 +110,31 @@ class Pools:
         """Drain and end the pools of this node."""
         await asyncio.gather(*(link.close(drain_timeout_s) for link in self.links.pop(name, {}).values()))
 
-    async def close(self, drain_timeout_s: float) -> None:
-        await asyncio.gather(*(self.leave(name, drain_timeout_s) for name in list(self.links)))
+    def release(self) -> None:
+        """Leave every pool to the scheduler that comes next, and to the others."""
+        for links in self.links.values():
+            for link in links.values():
+                link.release()
+        self.links.clear()
 
     def _start(self, member: Member, spec: PoolSpec, namespace: str) -> PoolLink:
         actor = start_worker(
             PoolActor, f"{POOL_PREFIX}{spec.database}@{member.name}", namespace, member, spec, self._volumes
         )
         grace_s = spec.acquire_timeout_s + self._grace_s
-        slots = spec.budget * PIPELINE
-        return WorkerLink(actor, encode_statement, slots=slots, grace_s=grace_s, near=is_near(member))
+        near, slots = is_near(member), self._slots(spec.budget)
+        return WorkerLink(actor, encode_statement, slots=slots, grace_s=grace_s, near=near, scheduler=self._who.mailbox)
+
+    def _slots(self, size: int) -> int:
+        """Statements that this scheduler may have there: its part of what keeps the connections busy."""
+        return max(1, size * PIPELINE // self._who.count)
 
     async def _open(self, link: PoolLink, size: int) -> None:
         await link.open()
         await self._resize(link, size)  # it may have been there before, with another share
 
     async def _resize(self, link: PoolLink, size: int) -> None:
-        link.slots = size * PIPELINE
+        link.slots = self._slots(size)
         try:
             await link.ask("set_budget", size)
         except (WorkerError, WorkerLost) as error:

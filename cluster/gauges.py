@@ -37,7 +37,11 @@ class Gauges:
         lines: Callable[[], Mapping[str, int]],
         under_way: Callable[[], int],
         interval_s: float,
+        *,
+        shared: bool = True,
     ) -> None:
+        """`shared`: also what is no scheduler's own, of which one of several tells."""
+        self._shared = shared
         self._recorder = recorder
         self._door = door
         self._bench = bench
@@ -75,6 +79,8 @@ class Gauges:
         self._recorder.set(metrics.UNDER_WAY, self._under_way())
         for line, count in self._lines().items():
             self._recorder.set(metrics.IN_LINE, count, line)
+        if not self._shared:
+            return
         self._tell_survey(await self._bench.survey())
         parked = 0
         for queue, count in (await self._door.depths()).items():

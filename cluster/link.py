@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -46,16 +46,18 @@ W = TypeVar("W", bound=Work)
 class Calls:
     """The way to an actor on another node: Ray calls."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, caller: Mapping[str, str]) -> None:
         self._actor = actor
+        self._caller = caller
 
     async def submit(self, letters: Sequence[bytes]) -> None:
-        await self._actor.submit.remote(letters)
+        await self._actor.submit.remote(letters, **self._caller)
 
     async def collect(
         self, timeout_s: float, epoch: str, received: int, linger_s: float
     ) -> tuple[str, int, list[bytes]]:
-        found: tuple[str, int, list[bytes]] = await self._actor.collect.remote(timeout_s, epoch, received, linger_s)
+        asked = self._actor.collect.remote(timeout_s, epoch, received, linger_s, **self._caller)
+        found: tuple[str, int, list[bytes]] = await asked
         return found
 
     def close(self) -> None:
@@ -78,8 +80,17 @@ class WorkerLink(Generic[W]):
     says that the actor is on this node and can `listen`."""
 
     def __init__(
-        self, actor: Any, encode: Callable[[W], bytes], *, slots: int, grace_s: float, near: bool = False
+        self,
+        actor: Any,
+        encode: Callable[[W], bytes],
+        *,
+        slots: int,
+        grace_s: float,
+        near: bool = False,
+        scheduler: str = "",
     ) -> None:
+        """`scheduler`: whose mailbox it is, where several use the worker."""
+        self._caller = {"scheduler": scheduler} if scheduler else {}
         self.slots = slots
         self.busy = 0
         self._actor = actor
@@ -161,19 +172,19 @@ class WorkerLink(Generic[W]):
         """How work travels: what is open, or opened now. Raises RayError, TimeoutError."""
         async with self._opening:
             if self._way is None:
-                self._way = await self._open_stream() if self._near else Calls(self._actor)
+                self._way = await self._open_stream() if self._near else Calls(self._actor, self._caller)
             return self._way
 
     async def _open_stream(self) -> Calls | Stream:
         try:
-            path = await self._actor.listen.remote()
+            path = await self._actor.listen.remote(**self._caller)
             stream = await Stream.open(path, self._epoch, self._received)
         except (OSError, RayError) as error:
             if isinstance(error, RayError) and not isinstance(getattr(error, "cause", None), OSError):
                 raise
             log.warning("no stream to a worker: its work travels by calls", error=str(error))
             self._near = False
-            return Calls(self._actor)
+            return Calls(self._actor, self._caller)
         sent = self._sent()
         if stream.epoch == self._epoch:
             # What the last stream carried may have arrived or not: the mailbox knows it by name.
@@ -267,6 +278,10 @@ class WorkerLink(Generic[W]):
                 raise reason from error
             raise WorkerLost(f"the worker does not answer {method!r} ({type(error).__name__})") from error
 
+    def release(self) -> None:
+        """Wait for nothing more of this worker, and leave it to others."""
+        self._end("closing")
+
     async def close(self, drain_timeout_s: float) -> None:
         """Drain the worker and end its actor."""
         with contextlib.suppress(RayError, TimeoutError):
@@ -276,6 +291,11 @@ class WorkerLink(Generic[W]):
 
     def abandon(self, reason: str) -> None:
         """Wait for nothing more of this worker: what it had is lost now, and what of it still lives is ended."""
+        self._end(reason)
+        with contextlib.suppress(RayError):
+            ray.kill(self._actor)
+
+    def _end(self, reason: str) -> None:
         self.answers = False
         self._collector.cancel()
         self._drop_way()
@@ -283,8 +303,6 @@ class WorkerLink(Generic[W]):
             self._sender.cancel()
         self._outbox.clear()
         self._lose(list(self._waiting.values()), RuntimeError(reason))
-        with contextlib.suppress(RayError):
-            ray.kill(self._actor)
 
 
 def _cancelled(work: Work) -> Attempt:

@@ -49,6 +49,7 @@ class SchedulerRules(_Section):
     cancelled_retention_s: int = Field(default=7 * 86_400, ge=60)
     sweep_interval_s: float = Field(default=600, ge=1, le=86_400)
     verdict_cache: int = Field(default=10_000, ge=0, le=1_000_000)
+    replicas: int = Field(default=1, ge=1, le=16)
 
 
 class RaySettings(_Section):
@@ -252,6 +253,8 @@ def _source_mistakes(settings: Settings) -> Iterator[str]:
         if volume not in settings.volumes:
             yield f"databases.{name}.source: {volume!r} is not a registered volume"
     for name, tenant in settings.tenants.items():
+        if tenant.max_in_flight is not None and tenant.max_in_flight < settings.scheduler.replicas:
+            yield f"tenants.{name}.max_in_flight: less than scheduler.replicas, which divide it among them"
         if tenant.volumes[0] in settings.volumes and settings.volumes[tenant.volumes[0]].shared:
             yield f"tenants.{name}.volumes: the first one records endings, so it cannot be shared"
 

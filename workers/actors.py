@@ -14,10 +14,9 @@ import msgspec
 
 from workers.attempt import Statement, decode_statement
 from workers.lifeline import SILENCE_S, Lifeline
-from workers.mailbox import Mailbox
+from workers.mailboxes import Mailboxes
 from workers.sql.broker.reception import Reception
 from workers.sql.pool import Pool, PoolSpec, PoolStatus
-from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import Volume, open_volume
 
@@ -25,7 +24,7 @@ CLOSE_DEADLINE_S = 10.0
 
 
 class PoolActor:
-    """Holds one Pool and its Mailbox. Every method raises workers.errors only."""
+    """Holds one Pool, and a mailbox for each scheduler. Every method raises workers.errors only."""
 
     def __init__(self, spec: PoolSpec, volumes: Mapping[str, VolumeSpec], *, own_process: bool = False) -> None:
         """`own_process`: nothing else lives in this process, which may end itself when nobody reaches it any more."""
@@ -35,8 +34,7 @@ class PoolActor:
         # Opened by `start`, not here: an actor whose constructor fails is dead for good, a volume may come back.
         self._pool: Pool | None = None
         self._reception: Reception | None = None
-        self._mailbox: Mailbox[Statement] | None = None
-        self._streams: Streams | None = None
+        self._mailboxes: Mailboxes[Statement] | None = None
         self._starting = asyncio.Lock()
         self._lifeline = Lifeline(longest_s=SILENCE_S, open_to=self._has_company) if own_process else None
 
@@ -47,28 +45,25 @@ class PoolActor:
                 # In a thread: it looks at folders, which may lie on a file server.
                 self._opened = await asyncio.to_thread(lambda: {n: open_volume(v) for n, v in self._volumes.items()})
                 self._pool = Pool(self._spec, self._opened)
-            if self._mailbox is None:
+            if self._mailboxes is None:
                 await self._pool.start()
                 self._reception = Reception(self._pool, self._spec, self._opened)
                 await self._reception.start()
-                self._mailbox = Mailbox(decode_statement, self._pool.run)
-                self._streams = Streams(self._mailbox)
+                self._mailboxes = Mailboxes(decode_statement, self._pool.run)
 
-    async def listen(self) -> str:
+    async def listen(self, *, scheduler: str = "") -> str:
         """See Streams.listen: for a scheduler on this node."""
-        await self._open()
-        assert self._streams is not None
-        return await self._streams.listen()
+        return await (await self._open()).streams_of(scheduler).listen()
 
-    async def submit(self, statements: list[bytes]) -> None:
+    async def submit(self, statements: list[bytes], *, scheduler: str = "") -> None:
         """Start these statements and return at once."""
-        (await self._open()).submit(statements)
+        (await self._open()).of(scheduler).submit(statements)
 
     async def collect(
-        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
+        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0, *, scheduler: str = ""
     ) -> tuple[str, int, list[bytes]]:
         """See Mailbox.collect."""
-        return await (await self._open()).collect(timeout_s, epoch, received, linger_s)
+        return await (await self._open()).of(scheduler).collect(timeout_s, epoch, received, linger_s)
 
     async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
         """See Pool.cancel."""
@@ -99,21 +94,19 @@ class PoolActor:
 
     async def close(self) -> None:
         """Cancel what runs and disconnect."""
-        if self._mailbox is not None:
-            await self._mailbox.stop(CLOSE_DEADLINE_S)
-        if self._streams is not None:
-            await self._streams.close()
+        if self._mailboxes is not None:
+            await self._mailboxes.stop(CLOSE_DEADLINE_S)
         if self._reception is not None:
             await self._reception.close()
         if self._pool is not None:
             await self._pool.close()
 
-    async def _open(self) -> Mailbox[Statement]:
+    async def _open(self) -> Mailboxes[Statement]:
         self._heard()
-        if self._mailbox is None:
+        if self._mailboxes is None:
             await self.start()
-        assert self._mailbox is not None
-        return self._mailbox
+        assert self._mailboxes is not None
+        return self._mailboxes
 
     def _heard(self) -> None:
         if self._lifeline is not None:
@@ -121,4 +114,4 @@ class PoolActor:
 
     def _has_company(self) -> bool:
         """A scheduler is connected; or nothing is held of which somebody would have to let go."""
-        return self._mailbox is None or (self._streams is not None and self._streams.connected)
+        return self._mailboxes is None or self._mailboxes.connected

@@ -14,7 +14,7 @@ import msgspec
 
 from workers.images.store import ImageStore
 from workers.lifeline import Lifeline
-from workers.mailbox import Mailbox
+from workers.mailboxes import Mailboxes
 from workers.sandbox.errors import SandboxingUnavailable
 from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec, HostStatus
@@ -23,7 +23,6 @@ from workers.sandbox.readiness import sized, why_not
 from workers.sandbox.requests import Requests
 from workers.sandbox.tail import Heard
 from workers.sandbox.task import SandboxTask, decode_task
-from workers.stream import Streams
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
 
@@ -33,7 +32,7 @@ MOST_HELD = 512
 
 
 class HostActor:
-    """Holds one Host, its Desk and its Mailbox. Every method raises workers.errors only."""
+    """Holds one Host, its Desk, and a mailbox for each scheduler. Every method raises workers.errors only."""
 
     def __init__(self, spec: HostSpec, volumes: Mapping[str, VolumeSpec], *, own_process: bool = False) -> None:
         """`own_process`: nothing else lives in this process, which may end itself with its node. Silence ends no host:
@@ -44,15 +43,14 @@ class HostActor:
         self._host: Host | None = None
         self._desk: Desk | None = None
         self._requests: Requests | None = None
-        self._mailbox: Mailbox[SandboxTask] | None = None
-        self._streams: Streams | None = None
+        self._mailboxes: Mailboxes[SandboxTask] | None = None
         self._starting = asyncio.Lock()
         self._lifeline = Lifeline() if own_process else None
 
     async def start(self) -> None:
         """Open the host; done already where it succeeded before. Raises SandboxingUnavailable and others."""
         async with self._starting:
-            if self._mailbox is not None:
+            if self._mailboxes is not None:
                 return
             if reason := await asyncio.to_thread(why_not):
                 raise SandboxingUnavailable(reason)
@@ -61,24 +59,21 @@ class HostActor:
             await host.open()
             self._host, self._desk = host, Desk(host, volumes, Path(self._spec.doors))
             self._requests = Requests(host.kept, volumes)
-            self._mailbox = Mailbox(decode_task, self._desk.run, max_held=MOST_HELD)
-            self._streams = Streams(self._mailbox)
+            self._mailboxes = Mailboxes(decode_task, self._desk.run, max_held=MOST_HELD)
 
-    async def listen(self) -> str:
+    async def listen(self, *, scheduler: str = "") -> str:
         """See Streams.listen: for a scheduler on this node."""
-        await self._open()
-        assert self._streams is not None
-        return await self._streams.listen()
+        return await (await self._open()).streams_of(scheduler).listen()
 
-    async def submit(self, tasks: list[bytes]) -> None:
+    async def submit(self, tasks: list[bytes], *, scheduler: str = "") -> None:
         """Start these tasks and return at once."""
-        (await self._open()).submit(tasks)
+        (await self._open()).of(scheduler).submit(tasks)
 
     async def collect(
-        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0
+        self, timeout_s: float, epoch: str = "", received: int = 0, linger_s: float = 0.0, *, scheduler: str = ""
     ) -> tuple[str, int, list[bytes]]:
         """See Mailbox.collect."""
-        return await (await self._open()).collect(timeout_s, epoch, received, linger_s)
+        return await (await self._open()).of(scheduler).collect(timeout_s, epoch, received, linger_s)
 
     async def cancel(self, job_id: str, tenant: str | None = None) -> bool:
         """See Desk.cancel."""
@@ -108,15 +103,13 @@ class HostActor:
 
     async def close(self) -> None:
         """Cancel what runs and end every sandbox."""
-        if self._mailbox is not None:
-            await self._mailbox.stop(CLOSE_DEADLINE_S)
-        if self._streams is not None:
-            await self._streams.close()
+        if self._mailboxes is not None:
+            await self._mailboxes.stop(CLOSE_DEADLINE_S)
         if self._host is not None:
             await self._host.close()
 
-    async def _open(self) -> Mailbox[SandboxTask]:
-        if self._mailbox is None:
+    async def _open(self) -> Mailboxes[SandboxTask]:
+        if self._mailboxes is None:
             await self.start()
-        assert self._mailbox is not None
-        return self._mailbox
+        assert self._mailboxes is not None
+        return self._mailboxes

@@ -28,6 +28,9 @@ url = "{broker}"
 [client]
 url = "{client}"
 
+[scheduler]
+replicas = {replicas}
+
 [ray]
 address = "{ray_address}"
 cpus = 2
@@ -68,7 +71,9 @@ LONGEST_RAY_FOLDER = 40
 """Bytes. Below it Ray makes sockets, `session_<time>_<pid>/sockets/plasma_store`, whose paths may have 107."""
 
 
-def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "", ray_address: str = "local") -> Path:
+def furnish(
+    stage: Stage, *, budget: int = 8, ray_folder: str = "", ray_address: str = "local", replicas: int = 1
+) -> Path:
     """Roles, ledger, policies, volume and configuration file for a started stage. Returns the configuration's path.
 
     Ray's files lie in `ray_folder`, else below the stage's folder or, where that path is too long, in a temporary one.
@@ -91,6 +96,7 @@ def furnish(stage: Stage, *, budget: int = 8, ray_folder: str = "", ray_address:
             )
         ),
         budget=budget,
+        replicas=replicas,
         # Unix sockets lie below it: short, and gone with the stage.
         sandboxes=stage.short_folder() / "sb",
         images=IMAGES.resolve(),
