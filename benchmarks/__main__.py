@@ -19,11 +19,14 @@ from benchmarks import (
     extract,
     jobs,
     latency,
+    nodes,
     placement,
+    recovery,
     sandbox_density,
     sandbox_life,
     sandbox_start,
     simulation,
+    submit,
     verdict,
 )
 from benchmarks.machine import describe_machine, describe_versions
@@ -33,12 +36,13 @@ from benchmarks.services import Services, open_services
 from benchmarks.tables import as_markdown, as_text, update_document
 
 ON_SERVERS: dict[str, Callable[[Services, Options], Report]] = {
-    module.NAME: module.run for module in (jobs, latency, extract, verdict, broker)
+    module.NAME: module.run for module in (jobs, latency, extract, verdict, broker, submit)
 }
 ALONE: dict[str, Callable[[Options], Report]] = {
-    module.NAME: module.run for module in (sandbox_start, sandbox_life, sandbox_density, placement, simulation)
+    module.NAME: module.run
+    for module in (sandbox_start, sandbox_life, sandbox_density, placement, simulation, nodes, recovery)
 }
-"""Those need neither RabbitMQ nor PostgreSQL; so these are only started when something else is asked for."""
+"""Those need no servers, or start their own; so these are only started when something else is asked for."""
 BENCHMARKS = (*ON_SERVERS, *ALONE)
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/specification.md"
 MISSED = 3

@@ -28,6 +28,7 @@ from benchmarks.results import DifferentResults
 from benchmarks.services import DATABASE, READER, Services
 from benchmarks.timings import median
 from benchmarks.usage import PeakMemory, cpu_s, tree
+from sandpool import Extraction
 
 NAME = "extract"
 TITLE = "bulk extract of 336,776 x 19 rows to Parquet (zstd)"
@@ -42,6 +43,9 @@ GRANT SELECT ON {table} TO {reader};
 """
 LABELS = {"pool": "Sandpool, pool", "adbc": "ADBC", "connectorx": "connectorx", "asyncpg": "asyncpg, cursor"}
 SYSTEM = "Sandpool, whole system"
+PARTS = 4
+PARALLEL = f"{SYSTEM}, in {PARTS} key ranges at once"
+KEY = "time_hour"
 LEAST_OF_ADBC = 1.0
 MOST_GROWTH = 1.25
 """Of peak memory with ten times the rows: allocators are not exact, a buffer that holds all rows would show as 5x."""
@@ -69,10 +73,13 @@ def run(services: Services, options: Options) -> Report:
         options.say(f"{NAME}: {GROWTH} x the rows, {LABELS[kind]}")
         grown[kind] = _extract(services, kind, BIG_TABLE)
     profile: list[str] = []
-    system, system_grown = _through_the_system(services, options, 1 if options.quick else ROUNDS, profile)
+    rounds = 1 if options.quick else ROUNDS
+    system, system_grown = _through_the_system(services, options, rounds, profile)
+    parallel, parallel_grown = _through_the_system(services, options, rounds, profile, PARTS)
     _require_same_rows(found, grown)
     rows = [_row(LABELS[kind], found[kind], grown[kind]) for kind in KINDS]
     rows.insert(1, _row(SYSTEM, system, system_grown))
+    rows.insert(2, _row(PARALLEL, parallel, parallel_grown))
     pairs = zip(found["pool"], found["adbc"], strict=True)
     faster = median([adbc.seen.wall_s / own.seen.wall_s for own, adbc in pairs])
     swollen = grown["pool"].seen.peak_bytes / _peak(found["pool"])
@@ -82,6 +89,7 @@ def run(services: Services, options: Options) -> Report:
     )
     notes = (
         f"Each extract in a fresh process on an open connection, median of {len(found['pool'])} interleaved rounds.",
+        f"In key ranges: the same job with `extraction`, {PARTS} ranges of {KEY} in one snapshot, one manifest.",
         f"{SYSTEM}: one job at a time, submission to outcome; memory of all its processes but RabbitMQ and PostgreSQL.",
         "Ours also computes the file's SHA-256 and publishes it through a volume; all write zstd at its default level.",
         f"Peak memory is of the whole process, imports included; {GROWTH} x: one run with {GROWTH} times the rows.",
@@ -110,27 +118,28 @@ def _extract(services: Services, kind: str, table: str) -> Extract:
 
 
 def _through_the_system(
-    services: Services, options: Options, rounds: int, profile: list[str]
+    services: Services, options: Options, rounds: int, profile: list[str], parts: int = 1
 ) -> tuple[list[Extract], Extract]:
     peer = SandpoolPeer(services, CONNECTIONS, tables=(BIG_TABLE,))
-    options.say(f"{NAME}: {SYSTEM}")
+    split = Extraction(column=KEY, parts=parts) if parts > 1 else None
+    options.say(f"{NAME}: {PARALLEL if split else SYSTEM}")
     try:
         peer.start()
-        peer.extract(WHOLE.format(table=TABLE))
-        measured = [_system_extract(services, peer, TABLE) for _ in range(rounds)]
-        if options.profile:
+        peer.extract(WHOLE.format(table=TABLE), split)
+        measured = [_system_extract(services, peer, TABLE, split) for _ in range(rounds)]
+        if options.profile and split is None:
             with profiled(peer.pid, services.folder, profile):
                 _system_extract(services, peer, BIG_TABLE)
-        return measured, _system_extract(services, peer, BIG_TABLE)
+        return measured, _system_extract(services, peer, BIG_TABLE, split)
     finally:
         peer.stop()
 
 
-def _system_extract(services: Services, peer: SandpoolPeer, table: str) -> Extract:
+def _system_extract(services: Services, peer: SandpoolPeer, table: str, split: Extraction | None) -> Extract:
     before, cpu_before = services.cpu(), cpu_s(tree([peer.pid]))
     with PeakMemory(peer.pid) as memory:
         begun = time.perf_counter()
-        outcome = peer.extract(WHOLE.format(table=table))
+        outcome = peer.extract(WHOLE.format(table=table), split)
         wall_s = time.perf_counter() - begun
     cpu = cpu_s(tree([peer.pid])) - cpu_before
     manifest = outcome.manifest

@@ -23,7 +23,7 @@ from benchmarks.services import DATABASE, Services
 from benchmarks.workload import QUERY, Call
 from cluster.local.errors import ServiceFailed
 from queues.permissions import SERVICE, tenant_permissions
-from sandpool import AsyncClient, Outcome, SqlJob
+from sandpool import AsyncClient, Extraction, Outcome, SqlJob
 from sandpool.job import Priority
 
 TENANT = "bench"
@@ -103,10 +103,10 @@ class SandpoolPeer:
         keys = [part.key for outcome in self._outcomes for part in outcome.manifest.parts]
         return read_checksum(self._volume / key for key in keys)
 
-    def extract(self, sql: str) -> Outcome:
-        """One large result through the whole system."""
+    def extract(self, sql: str, split: Extraction | None = None) -> Outcome:
+        """One large result through the whole system, read at once or in key ranges."""
         assert self._runner is not None
-        self._runner.run(self._extract(sql))
+        self._runner.run(self._extract(sql, split))
         return self._outcomes[0]
 
     def stop(self) -> None:
@@ -166,9 +166,10 @@ class SandpoolPeer:
         run.latencies_s.append(time.perf_counter() - submitted)
         window.release()
 
-    async def _extract(self, sql: str) -> None:
+    async def _extract(self, sql: str, split: Extraction | None) -> None:
         assert self._client is not None
-        handle = await self._client.submit(SqlJob(database=DATABASE, sql=sql, timeout_s=TIMEOUT_S))
+        job = SqlJob(database=DATABASE, sql=sql, timeout_s=TIMEOUT_S, extraction=split)
+        handle = await self._client.submit(job)
         self._keep([await handle.outcome(timeout=TIMEOUT_S)], 1)
 
     def _keep(self, outcomes: list[Outcome], expected: int) -> None:
