@@ -38,7 +38,9 @@ ADDRESS_FILE = "ray_current_cluster"
 """Below Ray's folder: the address of the cluster that was started there. Ray's own name for it."""
 OVERHEAD_S = 180.0
 """For resuming, saving and Ray, beside what code or a command may take."""
-ELSEWHERE = ("sandbox.unknown", "host.full", "host.closed", "image.unknown", "sandbox.unavailable")
+ELSEWHERE = (
+    "sandbox.unknown", "host.full", "host.closed", "image.unknown", "database.unreachable", "sandbox.unavailable",
+)  # fmt: skip
 """Answers after which another host may have a better one; the most telling comes last."""
 UNUSABLE = "snapshot.unusable"
 """Another host may be of the kind that it was made on."""
@@ -165,5 +167,7 @@ def _weight(refused: Refused, request: Request) -> int:
     """Of several refusals the one to tell: what only one host can say, then no room, then that nobody knows it."""
     if refused.code not in ELSEWHERE:
         return 9
-    order = ("sandbox.unavailable", "sandbox.unknown", "image.unknown", "host.closed", "host.full")
+    order = (
+        "sandbox.unavailable", "sandbox.unknown", "image.unknown", "host.closed", "host.full", "database.unreachable",
+    )  # fmt: skip
     return order.index(refused.code) if isinstance(request, Create) else ELSEWHERE[::-1].index(refused.code)

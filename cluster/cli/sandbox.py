@@ -51,17 +51,25 @@ def stored(command: Command) -> Command:
 @click.option("--image", default="base", show_default=True, metavar="NAME[@DIGEST]")
 @click.option("--from", "snapshot", default="", metavar="SNAPSHOT", help="Go on where this snapshot was taken.")
 @click.option("--limit", "limits", multiple=True, metavar="KEY=NUMBER", help="memory_bytes, cpus, ...: docs/images.md.")
+@click.option("--db", "databases", multiple=True, metavar="DB", help="Database that it may reach (repeat it).")
 @lived
 @owned
 @configured
 def create(
-    invocation: Invocation, tenant: str | None, image: str, snapshot: str, limits: Sequence[str], **life: Any
+    invocation: Invocation,
+    tenant: str | None,
+    image: str,
+    snapshot: str,
+    limits: Sequence[str],
+    databases: Sequence[str],
+    **life: Any,
 ) -> Exit:
     """Create a sandbox and print its id."""
     from workers.sandbox.requests import Create  # noqa: PLC0415 - 60 ms that --help need not pay
 
     changed = dict(map(_limit, limits))
-    request = Create(image=image, snapshot=snapshot, limits=changed, **_life(life))
+    reach = _reach(invocation, tenant_of(invocation, tenant), databases)
+    request = Create(image=image, snapshot=snapshot, limits=changed, **reach, **_life(life))
     return show_ids(invocation, ask(invocation, tenant, request))
 
 
@@ -212,6 +220,17 @@ def _volume(invocation: Invocation, tenant: str | None, name: str) -> str:
 
 def _life(life: dict[str, Any]) -> dict[str, Any]:
     return {"lifetime_s": None if life["forever"] else life["lifetime"], "idle_s": life["idle"]}
+
+
+def _reach(invocation: Invocation, tenant: str, databases: Sequence[str]) -> dict[str, Any]:
+    """The databases, which the tenant must have the right to, and where its statements are recorded."""
+    if not databases:
+        return {}
+    rules = invocation.settings.tenants[tenant]
+    for name in databases:
+        if name not in rules.databases or invocation.settings.databases[name].engine != "postgresql":
+            raise click.UsageError(f"--db {name}: no database of this name can be reached by {tenant}'s sandboxes")
+    return {"databases": tuple(dict.fromkeys(databases)), "volume": rules.volumes[0]}
 
 
 def _limit(text: str) -> tuple[str, float | int]:

@@ -163,6 +163,9 @@ def test_a_sandbox_lives_through_the_whole_command_line(call: Call, folder: Path
     assert (code, refused["error"]["kind"]) == (3, "host.full")
     code, refused = call("create", "--image", "none")
     assert (code, refused["error"]["kind"]) == (2, "image.unknown")
+    for database, kind in (("none", "database.unreachable"), ("other", "UsageError")):
+        code, refused = call("create", "--db", database)
+        assert (code, refused["error"]["kind"]) == (2, kind)
     assert call("rm", made["id"], copy["id"], again["id"], saved["id"], large)[0] == 0
     assert call("ls") == (0, [])
 

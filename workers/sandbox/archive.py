@@ -133,7 +133,10 @@ class Archive:
             )
         # A sandbox may be sent and fetched again and again; a snapshot never changes.
         own_id = record.id if record.use == SAVED else f"sn-{secrets.token_hex(10)}"
-        own = msgspec.structs.replace(record, use=SAVED, id=own_id, expires_at_s=None, idle_s=None)
+        # What a volume says is nobody's word for a right to a database.
+        own = msgspec.structs.replace(
+            record, use=SAVED, id=own_id, expires_at_s=None, idle_s=None, databases=(), volume=""
+        )
         meta = manifest.meta
         draft = await asyncio.to_thread(self._shelf.draft, sum(meta.files.values()))
         try:

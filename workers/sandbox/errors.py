@@ -10,6 +10,7 @@
     ├── HostClosed                (retry)  this host is draining, closed, or not open yet
     ├── UnknownSandbox                     no sandbox of this id (any more), or not this tenant's
     ├── NotInThisState                     the sandbox is paused, being saved, ...: the message says what it allows
+    ├── DatabaseUnreachable                this host has no way to a database that the sandbox shall reach
     ├── SandboxEnded                       it ended while a command ran in it; its usage says whether for memory
     ├── RunscFailed               (retry)  runsc ended with an error; `detail` is what it said
     ├── RunscHung                 (retry)  runsc did not end within its deadline and was killed
@@ -172,3 +173,7 @@ class SnapshotSpaceExhausted(SnapshotError):
 
 class SnapshotUnusable(SnapshotError):
     code = "snapshot.unusable"
+
+
+class DatabaseUnreachable(SandboxError):
+    code = "database.unreachable"

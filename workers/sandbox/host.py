@@ -25,6 +25,7 @@ from workers.sandbox.hosting import HostSpec, HostStatus, Images
 from workers.sandbox.image import Image
 from workers.sandbox.invocation import RunscSpec
 from workers.sandbox.kept import KeptSandboxes
+from workers.sandbox.kept_doors import KeptDoors
 from workers.sandbox.lease import Lease
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
@@ -49,7 +50,13 @@ class Host:
         self._promises = Promises(spec.capacity)
         self._gpus = GpuDesk(Path(spec.folder) / "gpus")
         self.kept = KeptSandboxes(
-            self._sandboxes, self._starter, self._stock, self._promises, self._resolve, spec.most_paused
+            self._sandboxes,
+            self._starter,
+            self._stock,
+            self._promises,
+            self._resolve,
+            spec.most_paused,
+            KeptDoors(Path(spec.doors)),
         )
         self._leases: dict[str, Lease] = {}
         self._recovering = asyncio.Lock()

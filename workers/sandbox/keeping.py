@@ -30,6 +30,7 @@ class KeptView(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float
     disk_bytes: int = 0
     """Of its saved memory, while it is paused."""
+    databases: tuple[str, ...] = ()
 
 
 class SavedView(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,17 @@ class Kept:
             memory_bytes=self.limits.memory_bytes,
             cpus=self.limits.cpus,
             disk_bytes=self.disk_bytes,
+            databases=record.databases,
         )
+
+
+class Whose(msgspec.Struct, frozen=True):
+    """Whose a new sandbox is, how long it stays, and what it may reach: all that is not in its memory."""
+
+    tenant: str
+    expires_at_s: float | None
+    databases: tuple[str, ...] = ()
+    volume: str = ""
 
 
 def unknown() -> UnknownSandbox:
@@ -116,13 +127,15 @@ def end_of(lifetime_s: float | None) -> float | None:
     return None if lifetime_s is None else time.time() + lifetime_s
 
 
-def new_record(sandbox_id: str, tenant: str, image: str, limits: Limits, expires_at_s: float | None) -> Record:
+def new_record(sandbox_id: str, whose: Whose, image: str, limits: Limits) -> Record:
     return Record(
         use=PAUSED,
         id=sandbox_id,
-        tenant=tenant,
+        tenant=whose.tenant,
         image=image,
         limits=limits.as_dict(),
         created_at_s=time.time(),
-        expires_at_s=expires_at_s,
+        expires_at_s=whose.expires_at_s,
+        databases=whose.databases,
+        volume=whose.volume,
     )

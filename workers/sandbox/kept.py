@@ -22,6 +22,7 @@ from workers.errors import WorkerError
 from workers.sandbox.archive import Archive
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import (
+    DatabaseUnreachable,
     SandboxError,
     SessionBusy,
     SpecInvalid,
@@ -32,11 +33,13 @@ from workers.sandbox.keeping import (
     Kept,
     KeptView,
     SavedView,
+    Whose,
     check_span,
     end_of,
     new_record,
     unknown,
 )
+from workers.sandbox.kept_doors import KeptDoors
 from workers.sandbox.kinds import starting_limits
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
@@ -63,8 +66,10 @@ class KeptSandboxes:
         promises: Promises,
         resolve: Callable[[str], Awaitable[Image]],
         most_on_disk: int,
+        doors: KeptDoors,
     ) -> None:
         """`resolve`: the image of a reference, which then stays on disk."""
+        self._doors = doors
         self._sandboxes = sandboxes
         self._starter = starter
         self._stock = stock
@@ -85,6 +90,7 @@ class KeptSandboxes:
     async def close(self) -> None:
         """What runs ends; what is on disk stays."""
         for kept in list(self._kept.values()):
+            await self._doors.drop(kept.id)
             if kept.live is not None:
                 self._let_go(kept)
 
@@ -118,25 +124,30 @@ class KeptSandboxes:
         snapshot: str = "",
         lifetime_s: float | None = DEFAULT_LIFETIME_S,
         idle_s: float | None = None,
+        databases: tuple[str, ...] = (),
+        volume: str = "",
     ) -> KeptView:
         """A new sandbox: of an image, or (`snapshot`: an id) going on where a snapshot was taken.
 
         `lifetime_s`: destroyed after so long, whatever it does; None: never. `idle_s`: paused when unused for so long.
+        `databases`: those that it may reach, to which the asker checked the tenant's right; what it does there is
+        recorded in `volume`.
         """
         if not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
             raise SpecInvalid("tenant", f"1 to {MAX_TENANT_CHARACTERS} characters")
         expires_at_s = end_of(lifetime_s)
+        whose = Whose(tenant, expires_at_s, databases, volume)
         check_span("idle_s", idle_s)
         if snapshot:
             record, saved = self._archive.find(tenant, snapshot)
             found = await self._resolve(record.image)
             limits = Limits.from_dict(dict(record.limits))
-            kept = (await self._bring_up(tenant, saved, found, limits, 1, expires_at_s))[0]
+            kept = (await self._bring_up(whose, saved, found, limits, 1))[0]
         else:
             found = await self._resolve(image)
             limits = limits or Limits().capped_by(found.ceiling)
             check_limits(found, limits)
-            kept = await self._bring_up_new(tenant, found, limits, expires_at_s)
+            kept = await self._bring_up_new(whose, found, limits)
         kept.keeps_until(expires_at_s, idle_s)
         return kept.view()
 
@@ -203,6 +214,8 @@ class KeptSandboxes:
             created_at_s=time.time(),
             expires_at_s=None,
             idle_s=None,
+            databases=(),
+            volume="",
         )
         async with self._running(kept):
             saved = await self._save(kept, Event.Save, record.name, record)
@@ -214,17 +227,19 @@ class KeptSandboxes:
             raise SpecInvalid("count", f"1 to {MOST_FORKS}")
         kept = self._find(tenant, sandbox_id)
         image = await self._resolve(kept.record.image)
-        expires_at_s, idle_s = kept.record.expires_at_s, kept.record.idle_s
+        own = kept.record
+        expires_at_s, idle_s = own.expires_at_s, own.idle_s
+        whose = Whose(tenant, expires_at_s, own.databases, own.volume)
         async with kept.turn:
             if kept.state is State.Paused:
                 kept.become(Event.Copy)
                 source = await self._archive.load(kept.record)
-                made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
+                made = await self._bring_up(whose, source, image, kept.limits, count)
             else:
                 self._check_free(kept)
                 source = await self._save(kept, Event.Save, f"fork-{secrets.token_hex(10)}", None)
                 try:
-                    made = await self._bring_up(tenant, source, image, kept.limits, count, expires_at_s)
+                    made = await self._bring_up(whose, source, image, kept.limits, count)
                 finally:
                     await self._archive.delete(source.name)
         for copy in made:
@@ -295,18 +310,16 @@ class KeptSandboxes:
                     kept.touch()  # tried again when it was idle for as long once more
                     log.warning("upkeep of a kept sandbox", sandbox=kept.id, error=str(error))
 
-    async def _bring_up_new(self, tenant: str, image: Image, limits: Limits, expires_at_s: float | None) -> Kept:
+    async def _bring_up_new(self, whose: Whose, image: Image, limits: Limits) -> Kept:
         promise = await self._promises.make(limits)
         try:
             live = await self._stock.take(image, limits)
         except BaseException:
             self._promises.drop(promise)
             raise
-        return self._add(tenant, live, limits, promise, expires_at_s)
+        return (await self._add(whose, [(live, promise)], limits))[0]
 
-    async def _bring_up(
-        self, tenant: str, source: Snapshot, image: Image, limits: Limits, count: int, expires_at_s: float | None
-    ) -> list[Kept]:
+    async def _bring_up(self, whose: Whose, source: Snapshot, image: Image, limits: Limits, count: int) -> list[Kept]:
         """All of them or none."""
         made: list[tuple[Live, int]] = []
         promises: list[int] = []
@@ -329,7 +342,7 @@ class KeptSandboxes:
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
-        return [self._add(tenant, live, limits, promise, expires_at_s) for live, promise in made]
+        return await self._add(whose, made, limits)
 
     async def _restore(self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str | None = None) -> Live:
         starting = starting_limits(image, limits, self._stock.cores)
@@ -341,13 +354,25 @@ class KeptSandboxes:
             raise
         return live
 
-    def _add(self, tenant: str, live: Live, limits: Limits, promise: int, expires_at_s: float | None) -> Kept:
-        image = live.sandbox.image
-        record = new_record(live.id, tenant, f"{image.name}@{image.digest}", limits, expires_at_s)
-        kept = self._kept[live.id] = Kept(record, State.Starting)
-        kept.live, kept.promise = live, promise
-        kept.become(Event.Done)
-        return kept
+    async def _add(self, whose: Whose, made: list[tuple[Live, int]], limits: Limits) -> list[Kept]:
+        """With their doors open; none of them where one cannot be opened."""
+        new: list[Kept] = []
+        for live, promise in made:
+            image = live.sandbox.image
+            record = new_record(live.id, whose, f"{image.name}@{image.digest}", limits)
+            kept = self._kept[live.id] = Kept(record, State.Starting)
+            kept.live, kept.promise = live, promise
+            new.append(kept)
+        try:
+            for kept in new:
+                assert kept.live is not None
+                await self._doors.open(kept.live, kept.record)
+                kept.become(Event.Done)
+        except BaseException:
+            for kept in new:
+                await self._destroy(kept, Event.Destroy)
+            raise
+        return new
 
     @asynccontextmanager
     async def _using(self, tenant: str, sandbox_id: str) -> AsyncIterator[Live]:
@@ -380,14 +405,20 @@ class KeptSandboxes:
         if kept.state is State.Gone:
             raise unknown()
         if kept.state is State.Running:
+            assert kept.live is not None
+            await self._reach(kept, kept.live)
             return
         kept.become(Event.Resume)
         try:
             image = await self._resolve(kept.record.image)
             kept.promise = await self._promises.make(kept.limits)
             kept.live = await self._restore(await self._archive.load(kept.record), image, kept.limits, kept.id)
+            await self._doors.open(kept.live, kept.record)
         except BaseException:
-            self._promises.drop(kept.promise)
+            if kept.live is not None:
+                self._let_go(kept)
+            else:
+                self._promises.drop(kept.promise)
             kept.become(Event.Failed)
             raise
         kept.become(Event.Done)
@@ -408,6 +439,7 @@ class KeptSandboxes:
         assert live is not None
         kept.become(event)
         try:
+            await self._doors.shut(live)
             await live.session.release()
             saved = await self._sandboxes.snapshot(live.id, name, note=record.note() if record else None)
         except BaseException:
@@ -425,12 +457,21 @@ class KeptSandboxes:
         try:
             if not live.session.usable:
                 await self._starter.reconnect(live)
+            await self._reach(kept, live)
             kept.become(event)
         except SandboxError:
             await self._destroy(kept, Event.Lost)
             raise
         finally:
             kept.touch()
+
+    async def _reach(self, kept: Kept, live: Live) -> None:
+        """Its databases, where they are not reached already. While a pool is away it goes on without, until next
+        time."""
+        try:
+            await self._doors.open(live, kept.record)
+        except DatabaseUnreachable as error:
+            log.warning("a kept sandbox goes on without its databases", sandbox=kept.id, error=str(error))
 
     def _let_go(self, kept: Kept) -> asyncio.Task[Ended]:
         """Out of memory: what it was promised is free when nothing of it runs any more."""
@@ -447,6 +488,7 @@ class KeptSandboxes:
 
     async def _clear_away(self, kept: Kept) -> None:
         self._kept.pop(kept.id, None)
+        await self._doors.drop(kept.id)
         if kept.live is not None:
             await self._let_go(kept)
         await self._archive.delete(kept.record.name)

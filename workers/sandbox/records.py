@@ -38,6 +38,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     created_at_s: Seconds
     expires_at_s: Seconds | None = None
     idle_s: Seconds | None = None
+    databases: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=63)], ...] = ()
+    """Databases that it may reach. Of a snapshot none: whoever starts from it names them, and must have the right."""
+    volume: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    """Where the audit trail of its statements is written."""
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
     @property

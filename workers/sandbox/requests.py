@@ -35,6 +35,9 @@ class Create(_Request, frozen=True, tag="create"):
     snapshot: str = ""
     lifetime_s: float | None = DEFAULT_LIFETIME_S
     idle_s: float | None = None
+    databases: tuple[str, ...] = ()
+    """To which whoever asks has checked the tenant's right."""
+    volume: str = ""
 
 
 class Code(_Request, frozen=True, tag="code"):
@@ -251,6 +254,8 @@ async def _changed(kept: KeptSandboxes, tenant: str, request: Any) -> list[KeptV
                 snapshot=request.snapshot,
                 lifetime_s=request.lifetime_s,
                 idle_s=request.idle_s,
+                databases=request.databases,
+                volume=request.volume,
             )
             return [view]
         case Pause():

@@ -9,8 +9,7 @@ SandboxError
 ├── OutputOdd                 an output asked for by name is no regular file
 ├── TooManyOutputs            ends OutputCapped: more files than the job may leave
 ├── OutputsTooLarge           ends OutputCapped: more bytes than the job may leave
-├── ResultInvalid             the code left no table, or one that cannot be a result
-└── DatabaseUnreachable       the cluster gives sandboxes no way to this database
+└── ResultInvalid             the code left no table, or one that cannot be a result
 """
 
 from __future__ import annotations
@@ -56,7 +55,3 @@ class OutputsTooLarge(SandboxError):
 
 class ResultInvalid(SandboxError):
     code = "result.invalid"
-
-
-class DatabaseUnreachable(SandboxError):
-    code = "database.unreachable"

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,9 +24,9 @@ from workers.attempt import Attempt, not_started
 from workers.errors import WorkerError
 from workers.gpu.shares import Share
 from workers.sandbox.cgroup import CgroupUsage
+from workers.sandbox.databases import doors_to, variables
 from workers.sandbox.errors import SandboxError, SessionError
 from workers.sandbox.jobs.collecting import Collected, Place, collect, keep_displays, keep_texts
-from workers.sandbox.jobs.databases import databases_of
 from workers.sandbox.jobs.endings import Facts, ending_of
 from workers.sandbox.jobs.execution import execute
 from workers.sandbox.jobs.staging import stage
@@ -116,9 +116,13 @@ async def _in_lease(
         before = await lease.usage()
         async with asyncio.timeout(STAGE_S):
             input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
-        async with databases_of(lease, task, doors) as variables:
-            equipped = msgspec.structs.replace(task, env={**variables, **task.env}) if variables else task
-            execution = await execute(lease, equipped, volumes, course.tail.take)
+        async with AsyncExitStack() as opened:
+            if task.databases:
+                identity = {"tenant": task.tenant, "job_id": task.job_id, "attempt_id": task.attempt_id}
+                ways = doors_to(task.databases, lease.sockets, doors, **identity, volume=task.volume)
+                await opened.enter_async_context(ways)
+                task = msgspec.structs.replace(task, env={**variables(task.databases), **task.env})
+            execution = await execute(lease, task, volumes, course.tail.take)
         course.tail.end()
         facts = await _facts(lease, execution, course)
         ending, error = ending_of(execution, facts, lease.limits, task.timeout_s)

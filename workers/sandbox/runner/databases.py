@@ -1,23 +1,35 @@
 """Databases inside a sandbox: a way by TCP to each socket, for clients that know nothing else, and the module
 `sandpool` for code without a driver.
 
-Asked for by the host once, before the code of a job that has databases. It moves bytes and never reads them.
+Asked for by the host before the code of a job that has databases, and whenever a kept sandbox goes on. It moves bytes
+and never reads them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import threading
+import time
 
 FIRST_PORT = 5432
 LIBRARY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "library")
 BUFFER_BYTES = 1 << 18
+LET_GO_S = 3.0
+
+_names: list[str] = []
+"""Listened for already."""
+_held: set[socket.socket] = set()
+"""Connections to the host."""
 
 
 def open_databases(names: list[str], folder: str) -> None:
     """Listen on 127.0.0.1 from FIRST_PORT on, one port for each name; let `import sandpool` work."""
+    if names == _names:
+        return
+    _names[:] = names
     for number, name in enumerate(names):
         listener = socket.create_server(("127.0.0.1", FIRST_PORT + number), backlog=128)
         path = f"{folder}/{name}/.s.PGSQL.5432"
@@ -28,19 +40,41 @@ def open_databases(names: list[str], folder: str) -> None:
     os.environ["PYTHONPATH"] = f"{known}:{LIBRARY}" if known else LIBRARY
 
 
+def let_go() -> None:
+    """End every connection to the host: one that is open keeps the sandbox from being saved."""
+    until_s = time.monotonic() + LET_GO_S
+    while _held:
+        for server in list(_held):
+            _shut(server)
+        if time.monotonic() > until_s:
+            raise TimeoutError("a connection to a database does not end")
+        time.sleep(0.005)
+
+
 def _accept(listener: socket.socket, path: str) -> None:
     while True:
         client, _ = listener.accept()
         server = socket.socket(socket.AF_UNIX)
+        _held.add(server)
         try:
             server.connect(path)
         except OSError:
             client.close()
             server.close()
+            _held.discard(server)
             continue
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for source, target in ((client, server), (server, client)):
-            threading.Thread(target=_move, args=(source, target), daemon=True).start()
+        threading.Thread(target=_relay, args=(client, server), daemon=True).start()
+
+
+def _relay(client: socket.socket, server: socket.socket) -> None:
+    other = threading.Thread(target=_move, args=(client, server), daemon=True)
+    other.start()
+    _move(server, client)
+    other.join()
+    client.close()
+    server.close()
+    _held.discard(server)
 
 
 def _move(source: socket.socket, target: socket.socket) -> None:
@@ -51,8 +85,10 @@ def _move(source: socket.socket, target: socket.socket) -> None:
     except OSError:
         pass
     finally:
-        for each in (source, target):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                each.close()
+        _shut(source)
+        _shut(target)
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

@@ -125,7 +125,9 @@ class Trail:
         if self._write is None:
             return True
         try:
-            await self._write(self._number, lines)
+            # A number that is there is of an earlier process, whose door of the same name this one goes on for.
+            while await self._write(self._number, lines) is False:
+                self._number += 1
         except WorkerError:
             self._lines = lines
             return False
