@@ -18,6 +18,7 @@ import msgspec
 from workers.errors import DatabaseUnavailable, PoolClosed, WorkerError
 
 ASK_TIMEOUT_S = 30.0
+SHUT_TIMEOUT_S = 5.0
 AGAIN_S = 0.5
 """Between two tries, while the pool is away."""
 MOST_BYTES = 16_384
@@ -106,6 +107,13 @@ async def _keep(doors: Path, database: str, request: DoorRequest, hold: _Hold) -
         try:
             with contextlib.suppress(OSError):
                 await reader.read()
+        except asyncio.CancelledError:
+            # It hangs up when the door is shut: then every client was told, and holds no connection.
+            with contextlib.suppress(OSError, TimeoutError):
+                writer.write_eof()
+                async with asyncio.timeout(SHUT_TIMEOUT_S):
+                    await reader.read()
+            raise
         finally:
             writer.transport.abort()
         while True:

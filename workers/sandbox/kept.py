@@ -22,7 +22,6 @@ from workers.errors import WorkerError
 from workers.sandbox.archive import Archive
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import (
-    DatabaseUnreachable,
     SandboxError,
     SessionBusy,
     SpecInvalid,
@@ -406,7 +405,7 @@ class KeptSandboxes:
             raise unknown()
         if kept.state is State.Running:
             assert kept.live is not None
-            await self._reach(kept, kept.live)
+            await self._doors.reach(kept.live, kept.record)
             return
         kept.become(Event.Resume)
         try:
@@ -457,21 +456,13 @@ class KeptSandboxes:
         try:
             if not live.session.usable:
                 await self._starter.reconnect(live)
-            await self._reach(kept, live)
+            await self._doors.reach(live, kept.record)
             kept.become(event)
         except SandboxError:
             await self._destroy(kept, Event.Lost)
             raise
         finally:
             kept.touch()
-
-    async def _reach(self, kept: Kept, live: Live) -> None:
-        """Its databases, where they are not reached already. While a pool is away it goes on without, until next
-        time."""
-        try:
-            await self._doors.open(live, kept.record)
-        except DatabaseUnreachable as error:
-            log.warning("a kept sandbox goes on without its databases", sandbox=kept.id, error=str(error))
 
     def _let_go(self, kept: Kept) -> asyncio.Task[Ended]:
         """Out of memory: what it was promised is free when nothing of it runs any more."""

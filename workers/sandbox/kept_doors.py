@@ -12,11 +12,15 @@ import json
 import secrets
 from pathlib import Path
 
+import structlog
+
 from workers.errors import WorkerError
 from workers.sandbox.databases import INSIDE, doors_to, variables
 from workers.sandbox.errors import DatabaseUnreachable
 from workers.sandbox.records import Record
 from workers.sandbox.starter import Live
+
+log = structlog.get_logger("sandpool.kept")
 
 CONTEXT = "sandpool"
 """The namespace of our own code inside."""
@@ -59,6 +63,13 @@ class KeptDoors:
                 raise DatabaseUnreachable(error.message, hint=hint) from error
             raise
         self._open[live.id] = stack
+
+    async def reach(self, live: Live, record: Record) -> None:
+        """The same for one that goes on: while a pool is away, it goes on without, until next time."""
+        try:
+            await self.open(live, record)
+        except DatabaseUnreachable as error:
+            log.warning("a kept sandbox goes on without its databases", sandbox=live.id, error=str(error))
 
     async def shut(self, live: Live) -> None:
         """Before it is saved: its clients are told, and nothing of ours inside holds a connection."""
