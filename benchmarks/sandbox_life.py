@@ -7,6 +7,7 @@ new seeds. Bare runsc saves and restores the same sandbox with nobody to talk to
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import defaultdict
 
@@ -93,14 +94,16 @@ async def _trips(rig: Rig, name: str, count: int, ours: Times) -> None:
 async def _ours(rig: Rig, name: str) -> dict[str, float]:
     found: dict[str, float] = {}
     live = await rig.restored(name)
+    # New names, as everything that is saved has one: what takes the place of another also removes that one's pages.
+    running_name, paused_name = (f"life-{secrets.token_hex(4)}" for _ in range(2))
     started = time.perf_counter()
     await live.session.release()
-    await rig.sandboxes.snapshot(live.id, "life-running", leave_running=True)
+    await rig.sandboxes.snapshot(live.id, running_name, leave_running=True)
     await rig.starter.reconnect(live)
     found["snapshot"] = time.perf_counter() - started
     started = time.perf_counter()
     await live.session.release()
-    paused = await rig.sandboxes.snapshot(live.id, "life-paused", leave_running=False)
+    paused = await rig.sandboxes.snapshot(live.id, paused_name, leave_running=False)
     found["pause"] = time.perf_counter() - started
     image = rig.images[name]
     started = time.perf_counter()
@@ -111,6 +114,8 @@ async def _ours(rig: Rig, name: str) -> dict[str, float]:
     copies: list[Live] = await asyncio.gather(*(rig.starter.restored(paused, image, LIMITS) for _ in range(FORKS)))
     found[STEPS[3]] = time.perf_counter() - started
     await asyncio.gather(*(rig.starter.end(copy) for copy in copies))
+    for saved in (running_name, paused_name):
+        await asyncio.to_thread(rig.sandboxes.snapshots.delete, saved)
     return found
 
 

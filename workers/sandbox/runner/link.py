@@ -15,7 +15,7 @@ from typing import Any
 
 from .frames import PREFIX, Header, decode, encode, lengths
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.02
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.005
 """Between attempts to connect: what a restored sandbox may lose at most before it answers."""
 
 
