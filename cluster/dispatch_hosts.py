@@ -61,6 +61,8 @@ class HostLink:
         self._on_change = self._link.on_answers = on_change
         self._claims = Claims()
         self._status: HostStatus | None = None
+        self._says = True
+        """Whether it answered when it was last asked how it is: one that takes work and does nothing else is unwell."""
         self.why_not = ""
         """Why this node runs no sandboxes."""
         self._polling: asyncio.Task[None] | None = None
@@ -68,7 +70,7 @@ class HostLink:
     @property
     def status(self) -> HostStatus | None:
         """What it said last, while it answers."""
-        return self._status if self._link.answers else None
+        return self._status if self._link.answers and self._says else None
 
     @property
     def is_empty(self) -> bool:
@@ -87,7 +89,7 @@ class HostLink:
         """None where this node has no host."""
         if self._status is None:
             return None
-        return view_of(self._status, self._claims, answers=self._link.answers, roles=roles)
+        return view_of(self._status, self._claims, answers=self._link.answers and self._says, roles=roles)
 
     @property
     def busy(self) -> bool:
@@ -146,9 +148,13 @@ class HostLink:
             return
         except WorkerLost as error:
             log.warning("host does not answer", error=str(error))
+            said, self._says = self._says, False
+            if said:
+                self._on_change()
             return
         before, self._status, self.why_not = self._status, status, ""
-        if before != status:
+        said, self._says = self._says, True
+        if before != status or not said:
             self._on_change()
 
 

@@ -15,6 +15,8 @@ from workers.sandbox.hosting import HostStatus
 from workers.sandbox.task import SandboxTask
 
 STARTING = "it is starting"
+LEAST_DISK_BYTES = 256 << 20
+"""What a host must have free: a snapshot is some 100 MB, and so may be what a job is given to read."""
 
 
 @dataclass(slots=True)
@@ -55,8 +57,19 @@ def view_of(
         warm=_by_name(status.warm),
         gpus=tuple(_gpu_view(gpu, claims) for gpu in status.gpus) if "gpu" in roles else (),
         gpus_only="cpu" not in roles,
-        unwell="" if answers and status.open else "it does not answer" if not answers else STARTING,
+        unwell=_unwell(status, answers),
     )
+
+
+def _unwell(status: HostStatus, answers: bool) -> str:
+    """Why nothing more shall be placed there now."""
+    if not answers:
+        return "it does not answer"
+    if not status.open:
+        return STARTING
+    if 0 <= status.disk_free_bytes < LEAST_DISK_BYTES:
+        return f"its disk is full: {status.disk_free_bytes >> 20} MiB are free, {LEAST_DISK_BYTES >> 20} are needed"
+    return ""
 
 
 def _gpu_view(status: GpuStatus, claims: Claims) -> GpuView:

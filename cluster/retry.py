@@ -15,7 +15,7 @@ from workers.attempt import Attempt
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 120.0
-NOT_BEGUN = frozenset({"pool.closed", "pool.busy", "host.full", "host.closed"})
+NOT_BEGUN = frozenset({"pool.closed", "pool.busy", "host.full", "host.closed", "gpu.busy"})
 """The worker handed the work back before it began: that is waiting, not an attempt, and uses none up."""
 
 

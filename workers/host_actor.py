@@ -7,6 +7,7 @@ cross as JSON and msgpack. After a restart the host sweeps up what the process b
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import open_volume
 
 CLOSE_DEADLINE_S = 10.0
+DISK_STEP_BYTES = 64 << 20
 MOST_HELD = 512
 """Tasks running or ended but not collected; each may hold some hundred kB of text."""
 
@@ -95,7 +97,8 @@ class HostActor:
         await self._open()
         assert self._host is not None
         status: HostStatus = self._host.view()
-        return msgspec.msgpack.encode(status)
+        free_bytes = await asyncio.to_thread(_free_bytes, self._spec.folder)
+        return msgspec.msgpack.encode(msgspec.structs.replace(status, disk_free_bytes=free_bytes))
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more; True when everything has ended in time. Uncollected attempts stay to be collected."""
@@ -113,3 +116,11 @@ class HostActor:
             await self.start()
         assert self._mailboxes is not None
         return self._mailboxes
+
+
+def _free_bytes(folder: str) -> int:
+    """In steps, so that a host's status does not differ with every block; -1 where the disk does not say."""
+    try:
+        return shutil.disk_usage(folder).free // DISK_STEP_BYTES * DISK_STEP_BYTES
+    except OSError:
+        return -1

@@ -17,7 +17,7 @@ from tests.sandbox.conftest import IMAGES
 from tests.sandbox.test_runsc import processes_of, program
 from workers.images.store import ImageStore
 from workers.sandbox.demand import WarmSpec
-from workers.sandbox.errors import RunscHung, SnapshotUnusable, UnknownSandbox
+from workers.sandbox.errors import RunscHung, SandboxingUnavailable, SnapshotUnusable, UnknownSandbox
 from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.image import Image
@@ -246,4 +246,19 @@ async def test_a_snapshot_goes_through_a_volume_to_another_host(make: Make, tmp_
         await second.kept.pull("a/../b", saved.id, volume)
     assert len(second.kept.list_snapshots("a/../b")) == 1
     await first.close()
+    await second.close()
+
+
+async def test_two_hosts_on_one_folder_are_refused_and_the_first_goes_on(make: Make) -> None:
+    """Two installations on one node, or a host that was thought dead: neither sweeps the other's sandboxes."""
+    first, second = make(), make()
+    await first.open()
+    try:
+        with pytest.raises(SandboxingUnavailable, match="another process owns"):
+            await second.open()
+        assert await use(first) == "42"
+    finally:
+        await first.close()
+    await second.open()
+    assert await use(second) == "42"
     await second.close()

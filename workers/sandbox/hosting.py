@@ -61,6 +61,8 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     handed_out: dict[str, int] = {}
     """Sandboxes handed out since the host was opened: `warm`, `made`."""
     open: bool = True
+    disk_free_bytes: int = -1
+    """Below its folder; -1: not known."""
     gpus: tuple[GpuStatus, ...] = ()
     """Every GPU of the node, ill ones too."""
     no_gpus: str = ""
