@@ -1,6 +1,6 @@
 """From the broker library's faults to `queues.errors`: the one place where a door's errors are made.
 
-Called by `queues.amqp`. `sandpool.fault` names every vendor class; this file only gives the five faults our own names.
+Called by `queues.amqp`. `sandpool.fault` names every vendor class; this file only gives the six faults our own names.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ def queue_error(fault: Fault, exchange: str = "", routing_key: str = "") -> Queu
     match fault.kind:
         case Kind.AWAY:
             return BrokerAway(fault.text)
+        case Kind.ABSENT:
+            return BrokerAway(f"{fault.text}: it is declared with the next connection")
         case Kind.REFUSED:
             return NotConfirmed(fault.text)
         case Kind.UNROUTABLE:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.local.rabbitmq import RabbitNode
+from sandpool import AsyncClient, SqlJob
+from sandpool.errors import BrokerUnavailable
 from tests.support.brokers import RealBroker
 from tests.support.client_suite import ClientSuite
 
@@ -21,3 +23,9 @@ def broker(rabbitmq: RabbitNode) -> Iterator[RealBroker]:
 
 class TestAmqpClient(ClientSuite):
     pass
+
+
+async def test_before_any_cluster_was_there_a_submission_says_what_to_wait_for(broker: RealBroker) -> None:
+    async with AsyncClient(broker.transport("acme")) as client:
+        with pytest.raises(BrokerUnavailable, match="sandpool up"):
+            await client.submit(SqlJob(database="flights", sql="select 1"), timeout=0.5)

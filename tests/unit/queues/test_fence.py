@@ -56,6 +56,7 @@ def test_trouble_of_the_connection_may_be_tried_again(error: BaseException) -> N
         (vendor.ChannelAccessRefused("no"), errors.AccessRefused, UsageError),
         (vendor.ProbableAuthenticationError("no"), errors.AccessRefused, UsageError),
         (vendor.ChannelPreconditionFailed("args"), errors.TopologyMismatch, UsageError),
+        (vendor.ChannelNotFoundEntity("no exchange"), errors.BrokerAway, BrokerUnavailable),
         (vendor.ConnectionClosed(320, "shutdown"), errors.BrokerAway, BrokerUnavailable),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -73,6 +74,10 @@ def test_a_broker_that_fails_inside_says_what_to_do_if_it_stays_so() -> None:
     fault = fault_of(vendor.ConnectionInternalError("INTERNAL_ERROR"))
     assert fault.kind is Kind.AWAY
     assert "restart its node" in str(queue_error(fault))
+
+
+def test_a_broker_without_queues_sends_its_caller_to_the_cluster_that_declares_them() -> None:
+    assert "sandpool up" in str(client_error(fault_of(vendor.ChannelNotFoundEntity("no exchange")), "acme"))
 
 
 def test_a_mismatch_says_what_to_do() -> None:

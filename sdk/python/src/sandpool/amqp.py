@@ -175,5 +175,10 @@ def client_error(fault: Fault, tenant: str) -> SandpoolError:
             )
         case Kind.FORBIDDEN:
             return UsageError(f"the broker refuses user {tenant!r}: {fault.text}")
+        case Kind.ABSENT:
+            return BrokerUnavailable(
+                f"no cluster has declared its queues on this broker yet, or somebody deleted them ({fault.text}): "
+                "try again when `sandpool up` says that it is up"
+            )
         case Kind.MISMATCH:
             return UsageError(f"the broker and this release do not fit: {fault.text}")

@@ -1,4 +1,4 @@
-"""What a broker error means, said once for both sides: every error class of the AMQP library, in five words.
+"""What a broker error means, said once for both sides: every error class of the AMQP library, in six words.
 
 `sandpool.amqp` turns a fault into `sandpool.errors`, the cluster's doors into theirs; tests prove that no class of the
 vendor's is left out. Nobody else sees a vendor error. Vendor types only; no I/O here.
@@ -20,7 +20,8 @@ class Kind(Enum):
     REFUSED = "the broker did not take this message now: later"
     UNROUTABLE = "no queue takes this routing key: never"
     FORBIDDEN = "this user may not do that: never"
-    MISMATCH = "something exists with other properties, or is no longer there: never as it is"
+    ABSENT = "a queue or exchange is not there: later, when it was declared"
+    MISMATCH = "something exists with other properties: never as it is"
 
 
 class Fault(Exception):
@@ -42,7 +43,7 @@ _KINDS: tuple[tuple[type[BaseException], Kind], ...] = (  # the first match wins
     (vendor.ProbableAuthenticationError, Kind.FORBIDDEN),
     (vendor.ConnectionNotAllowed, Kind.FORBIDDEN),
     (vendor.ChannelAccessRefused, Kind.FORBIDDEN),
-    (vendor.ChannelNotFoundEntity, Kind.MISMATCH),
+    (vendor.ChannelNotFoundEntity, Kind.ABSENT),
     (vendor.ChannelPreconditionFailed, Kind.MISMATCH),
     (vendor.ChannelLockedResource, Kind.MISMATCH),
     (vendor.DuplicateConsumerTag, Kind.MISMATCH),
