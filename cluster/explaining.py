@@ -97,7 +97,7 @@ def of_run(run: Run, slots: Slots) -> Explanation:
 
 def of_outcome(outcome: Outcome) -> Explanation:
     """Of a job that has ended."""
-    reason = f"ended {outcome.ending}"
+    reason = str(outcome.ending)
     if outcome.error is not None:
         reason += f": {outcome.error.message}" + (f" ({outcome.error.hint})" if outcome.error.hint else "")
     code = outcome.error.code if outcome.error else ""

@@ -32,7 +32,7 @@ from cluster.placement import Need, Never, Placed, SandboxNeed
 from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
 from cluster.stages import Stage, stages_of
-from cluster.tasks import on_gpus
+from cluster.tasks import on_gpus, traced
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
@@ -245,8 +245,10 @@ class Scheduler:
             self._slots.freed(stage.need, run.tenant)
 
     async def _work(self, run: Run, stage: Stage, placed: Placed, work: Statement | SandboxTask) -> Attempt:
+        run.span.note("sandpool.node", placed.node)
         if not isinstance(work, Statement):
-            return await self._bench.run_task(placed.node, on_gpus(work, placed.gpus, stage.need))
+            task = traced(on_gpus(work, placed.gpus, stage.need), run.span.traceparent)
+            return await self._bench.run_task(placed.node, task)
         if run.sql.extraction is not None:
             return await self._extracting.run(run, placed.node, work)
         return await self._bench.run(placed.node, stage.need.database, work)

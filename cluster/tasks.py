@@ -23,6 +23,8 @@ from workers.sandbox.jobs.programs import TABLE_FOLDER
 from workers.sandbox.limits import GIB, Limits
 from workers.sandbox.task import Input, Query, SandboxTask
 
+TRACE_VARIABLE = "TRACEPARENT"
+"""OpenTelemetry's name for W3C trace context in an environment."""
 DATA_IMAGE = "data"
 """Has what our own code inside needs: pyarrow, pandas, DuckDB."""
 TABLE_MEMORY_BYTES = 2 * GIB
@@ -135,6 +137,13 @@ def on_gpus(task: SandboxTask, gpus: tuple[str, ...], need: Need) -> SandboxTask
         return task
     memory_bytes = need.sandbox.gpu.memory_bytes
     return msgspec.structs.replace(task, gpus=tuple(Share(uuid, memory_bytes) for uuid in gpus))
+
+
+def traced(task: SandboxTask, traceparent: str) -> SandboxTask:
+    """The task whose code finds the trace of its job in TRACEPARENT, unless it brings one of its own."""
+    if not traceparent or task.kind not in ("code", "command") or TRACE_VARIABLE in task.env:
+        return task
+    return msgspec.structs.replace(task, env={**task.env, TRACE_VARIABLE: traceparent})
 
 
 def attempt_id(number: int) -> str:

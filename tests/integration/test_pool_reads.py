@@ -245,9 +245,23 @@ async def test_nothing_passes_from_one_tenant_to_the_next_on_one_connection(dsn:
         for sql in poison:
             await pool.run(statement(sql, tenant="a"))
         after = read_inline(await pool.run(statement(look, tenant="b"))).to_pylist()
+    # The name is the job's, so that the server's views and logs tell whose statement runs.
+    assert before[0].pop("name").startswith("sandpool:") and after[0].pop("name") != "poisoned"
     assert after == before
     assert before[0]["zone"] == "UTC"
     assert before[0]["path"] == "public"
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_the_server_names_the_job_whose_statement_runs(dsn: str, tmp_volume: VolumeSpec, large: bool) -> None:
+    sql = "SELECT current_setting('application_name') AS name" + (
+        ", n FROM generate_series(1, 50000) n" if large else ""
+    )
+    async with open_pool(dsn, tmp_volume, budget=2) as pool:
+        job = statement(sql)
+        attempt = await pool.run(job)
+        table = read_parts(tmp_volume, attempt) if large else read_inline(attempt)
+        assert set(table["name"].to_pylist()) == {f"sandpool:{job.job_id}"}
 
 
 async def test_a_tenant_keeps_its_connection_and_prepared_statements(dsn: str, tmp_volume: VolumeSpec) -> None:

@@ -106,7 +106,7 @@ class _Extract:
 
     def run(self, executor: Executor) -> Delivered:
         try:
-            self._session.begin(self._statement.timeout_s)
+            self._session.begin(self._statement.timeout_s, job_id=self._statement.job_id)
             return self._run(executor)
         except Exception as error:  # noqa: BLE001 - translated, whatever it is
             raise translate(error, self._statement.sql) from None

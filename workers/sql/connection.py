@@ -18,7 +18,7 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from workers.sql.faults import translate
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, name_job
 
 BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_HINT = adbc_driver_postgresql.StatementOptions.BATCH_SIZE_HINT_BYTES.value
@@ -68,8 +68,8 @@ class BulkSession:
         with self._connection.cursor(adbc_stmt_kwargs={_USE_COPY: "false"}) as cursor:
             cursor.execute(constant)
 
-    def begin(self, timeout_s: float, *, repeatable: bool = False, snapshot: str = "") -> None:
-        """Open the read-only transaction with the statement's time limit set on the server.
+    def begin(self, timeout_s: float, *, job_id: str = "", repeatable: bool = False, snapshot: str = "") -> None:
+        """Open the read-only transaction with the statement's time limit and the job's name set on the server.
 
         `repeatable`: all its reads see one moment; that of another transaction where its `snapshot` is named.
         """
@@ -77,6 +77,8 @@ class BulkSession:
         if snapshot:
             self.control(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
         self.control(f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}")
+        if name := name_job(job_id):
+            self.control(name)
 
     def export_snapshot(self) -> str:
         """The name by which other connections adopt this transaction's snapshot while it is open."""

@@ -81,7 +81,7 @@ async def begin_on(lender: Lender, statement: Statement, *, writes: bool = False
         loan = await lender.acquire(statement.tenant, statement.timeout_s)
         assert isinstance(loan, Session)
         try:
-            await loan.begin(statement.timeout_s, writes=writes)
+            await loan.begin(statement.timeout_s, job_id=statement.job_id, writes=writes)
             return loan
         except BaseException as error:
             loan.broken = True

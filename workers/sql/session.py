@@ -27,7 +27,7 @@ from asyncpg.protocol import BUILTIN_TYPE_NAME_MAP
 from workers.sql import params
 from workers.sql.faults import translate
 from workers.sql.results import Shapes
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, name_job
 from workers.sql.types import TEXT_CODECS, TUPLE_CODECS, ColumnPlan, plan_column, unique_names
 
 # Composite, range and multirange types of the database itself: asyncpg would decode them into objects of its own (or
@@ -116,14 +116,16 @@ class Session:
     def is_open(self) -> bool:
         return not self.broken and not self._connection.is_closed()
 
-    async def begin(self, timeout_s: float, *, writes: bool = False) -> None:
-        """Open the transaction that only this pool controls, with the statement's time limit set on the server."""
+    async def begin(self, timeout_s: float, *, job_id: str = "", writes: bool = False) -> None:
+        """Open the transaction that only this pool controls, with the statement's time limit and the job's name set on
+        the server."""
         mode = "READ WRITE" if writes else "READ ONLY"
         limit_ms = max(1, int(timeout_s * 1000))
-        await self.control(f"BEGIN ISOLATION LEVEL READ COMMITTED {mode}; SET LOCAL statement_timeout = {limit_ms}")
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED {mode}; SET LOCAL statement_timeout = {limit_ms}"
+        await self.control(f"{begin}; {name_job(job_id)}")
 
     async def control(self, constant: str) -> None:
-        """Run a string of our own (constants and integers only) by the simple protocol."""
+        """Run a string of our own (constants, integers, a job's checked id) by the simple protocol."""
         await self._protocol.query(constant, self._spec.connect_timeout_s)
 
     async def rollback(self) -> None:

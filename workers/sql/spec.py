@@ -6,6 +6,7 @@ other than the one that started it.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -28,6 +29,9 @@ PINNED_SETTINGS: dict[str, str] = {
     "row_security": "on",
 }
 """Startup parameters of every connection: RESET ALL and DISCARD ALL return to these, not to the role's defaults."""
+
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,3 +121,9 @@ def with_doors(spec: PoolSpec, doors: str) -> PoolSpec:
     if spec.session is None:
         return spec
     return msgspec.structs.replace(spec, session=msgspec.structs.replace(spec.session, doors=doors))
+
+
+def name_job(job_id: str) -> str:
+    """A command by which the server's views and logs name the job until its transaction ends: `sandpool:JOB`, cut to 63
+    bytes. Empty for an id that could be more than a name."""
+    return f"SET LOCAL application_name = 'sandpool:{job_id}'" if _JOB_ID.fullmatch(job_id) else ""

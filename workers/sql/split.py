@@ -89,7 +89,7 @@ class Split:
             first.end()
 
     def _begin(self, session: BulkSession) -> str:
-        session.begin(self._statement.timeout_s, repeatable=True)
+        session.begin(self._statement.timeout_s, job_id=self._statement.job_id, repeatable=True)
         return ""
 
     def _open_snapshot(self, session: BulkSession) -> str:
@@ -105,7 +105,8 @@ class Split:
 
     def _serve(self, session: BulkSession, snapshot: str, executor: Executor) -> None:
         try:
-            session.begin(self._statement.timeout_s, repeatable=True, snapshot=snapshot)
+            asked = self._statement
+            session.begin(asked.timeout_s, job_id=asked.job_id, repeatable=True, snapshot=snapshot)
             self._read_ranges(session, executor)
         except BaseException:
             self._stopped.set()  # the others need not go on

@@ -12,6 +12,7 @@ import pytest
 
 from cluster.placement import HostView, Node, PoolView
 from cluster.sandbox_admission import SandboxRules
+from cluster.tasks import traced
 from sandpool import CommandJob, Limits, PythonJob, SqlJob
 from sandpool.job import Gpu
 from sandpool.outcome import Ending, ErrorInfo, Manifest, Outcome, Part, Said
@@ -257,3 +258,21 @@ async def test_what_a_job_writes_can_be_heard_while_it_runs_by_its_own_tenant(ho
     house.code_bench.open.set()
     await handle.outcome(timeout=5)
     assert (await handle.output()).state == "ended"
+
+
+@pytest.mark.parametrize(
+    ("kind", "traceparent", "env"),
+    [
+        ("code", "00-a-b-01", {"TRACEPARENT": "00-a-b-01"}),
+        ("command", "00-a-b-01", {"TRACEPARENT": "00-a-b-01"}),
+        ("query", "00-a-b-01", {}),
+        ("code", "", {}),
+    ],
+)
+def test_code_finds_the_trace_of_its_job_in_its_environment(kind: Any, traceparent: str, env: dict[str, str]) -> None:
+    ids: dict[str, Any] = {"tenant": "acme", "job_id": "j", "attempt_id": "1-a", "image": "base", "volume": "results"}
+    most = {"most_input_bytes": 1, "most_files": 1, "most_files_bytes": 1}
+    task = SandboxTask(kind=kind, limits=Enforced(), timeout_s=1.0, **ids, **most)
+    assert traced(task, traceparent).env == env
+    own = msgspec.structs.replace(task, env={"TRACEPARENT": "mine"})
+    assert traced(own, traceparent).env == {"TRACEPARENT": "mine"}

@@ -76,7 +76,7 @@ async def test_a_job_between_two_attempts_says_what_the_first_met(house: House) 
 async def test_a_job_that_has_ended_says_how(house: House) -> None:
     client = await house.client()
     await (await client.submit(job(id="fine"))).outcome(timeout=5)
-    assert (await client.explain("fine")).reason == "ended Succeeded"
+    assert (await client.explain("fine")).reason == "Succeeded"
     await (await client.submit(job("select * from forbidden", id="denied"))).outcome(timeout=5)
     why = await client.explain("denied")
     assert (why.state, why.code) == ("ended", "table.unlisted") and "not listed" in why.reason

@@ -97,6 +97,7 @@ async def test_a_trace_goes_on_from_the_sender_through_every_stage(house: Watche
     assert root.attributes is not None and root.context is not None
     assert root.attributes["sandpool.tenant"] == "acme"
     assert root.attributes["sandpool.ending"] == "Succeeded"
+    assert root.attributes["sandpool.node"] == "n"
     assert {span.parent.span_id for name, span in spans.items() if name != "job" and span.parent} == {
         root.context.span_id
     }

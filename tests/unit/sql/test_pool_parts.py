@@ -19,7 +19,7 @@ from workers.sql.ledger import LEDGER
 from workers.sql.results import Ceiling
 from workers.sql.role import may_write
 from workers.sql.rows import MAX_PIECE_ROWS, PIECE_BYTES, next_limit
-from workers.sql.spec import PoolSpec
+from workers.sql.spec import PoolSpec, name_job
 from workers.sql.write import affected_rows
 
 DSN = "postgresql://agent:pa55word@db.internal:5432/app"
@@ -159,3 +159,9 @@ def test_a_table_is_named_with_its_schema() -> None:
     assert qualified("a.b") == '"a"."b"'
     with pytest.raises(ValueError, match=r"schema\.table"):
         qualified("b")
+
+
+@pytest.mark.parametrize("job_id", ["", "x'; DROP TABLE t; --", "a b", "x" * 65, "naïve", "a\n"])
+def test_an_id_that_is_more_than_a_name_never_reaches_the_server(job_id: str) -> None:
+    assert name_job(job_id) == ""
+    assert name_job("report-7") == "SET LOCAL application_name = 'sandpool:report-7'"
