@@ -4,6 +4,9 @@ PY := .venv/bin/python
 BIN := .venv/bin
 JOBS ?= 2
 
+# Where it is set, every one of the many processes of a test would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup check lint types imports unit test chaos bench demo up lock format clean
 
