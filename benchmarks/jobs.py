@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from benchmarks.machine import describe_filesystem
 from benchmarks.options import Options
 from benchmarks.peers.asyncpg_peer import AsyncpgPeer
 from benchmarks.peers.celery_peer import CeleryPeer
@@ -82,6 +83,7 @@ def run(services: Services, options: Options) -> Report:
         f"Checked after every round: all gave the same {agreed.results:,} results of {agreed.rows:,} rows in all.",
         *(f"{name}: {results}." for name, results in by_results.items()),
         "CPU is that of all processes together; then its parts.",
+        f"Results lie on {describe_filesystem(services.folder)}.",
     )
     rows = tuple((name, median([turn.jobs_per_s for turn in own]), *figures(own)) for name, own in turns.items())
     profile = profile_ours(services, calls(count), IN_FLIGHT) if options.profile else ()

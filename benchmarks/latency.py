@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from benchmarks.jobs import CONNECTIONS, FIGURES, Turn, figures, profile_ours, take_turn
+from benchmarks.machine import describe_filesystem
 from benchmarks.options import Options
 from benchmarks.peers.celery_peer import CeleryPeer
 from benchmarks.peers.peer import Peer
@@ -49,6 +50,7 @@ def run(services: Services, options: Options) -> Report:
     for number in range(1 if options.quick else ROUNDS):
         _round(contestants, services, turns, options, f"round {number + 1}")
     notes = [f"{count} jobs a round, one at a time, median of {len(turns[SandpoolPeer.name])} interleaved rounds."]
+    notes.append(f"Results lie on {describe_filesystem(services.folder)}.")
     notes.append(_with_redis(services, turns, options, count))
     rows = tuple((name, *figures(own)) for name, own in turns.items())
     profile = profile_ours(services, calls(count), in_flight=1) if options.profile else ()

@@ -37,6 +37,18 @@ def describe_machine() -> str:
     return f"{os.cpu_count()} cores of {cpu}, {memory_gib:.0f} GiB, {system}, {_now()}"
 
 
+def describe_filesystem(folder: Path) -> str:
+    """Where results lie: "ext4 with a journal", "xfs", ...; small results are mostly made of new files."""
+    mounts = [line.split()[:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    below = [mount for mount in mounts if folder.is_relative_to(mount[1])]
+    _, point, kind = max(below, key=lambda mount: len(mount[1]))
+    if kind != "ext4":
+        return kind
+    number = Path(point).stat().st_dev
+    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+    return f"ext4 {'with' if list(Path('/proc/fs/jbd2').glob(f'{device}-*')) else 'without'} a journal"
+
+
 def _now() -> str:
     # Who else was busy: figures of a loaded machine are not to be quoted.
     return f"{datetime.now(UTC):%Y-%m-%d}, load average before the run {os.getloadavg()[0]:.1f}"
