@@ -234,15 +234,19 @@ class Answers:
             name, _, value = body.rstrip(b"\0").partition(b"\0")
             self.parameters[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
         elif kind == _G:
-            # What was sent behind COPY is read as part of it, where Sync means nothing.
-            behind = [each for each in self.steps if each.kind != steps.SYNC]
-            self.steps.clear()
-            self.steps.extend(behind)
-            self.has_copy_in = True
+            self._begin_copy()
             return None, step.is_shown
         elif kind != _A:
             self.is_broken = True
         return None, False
+
+    def _begin_copy(self) -> None:
+        """What was sent between COPY and the end of its rows is read as part of it, where Sync means nothing."""
+        owed = list(self.steps)
+        self.has_copy_in = steps.COPY_END not in owed
+        end = len(owed) if self.has_copy_in else owed.index(steps.COPY_END)
+        self.steps.clear()
+        self.steps.extend([each for each in owed[:end] if each.kind != steps.SYNC] + owed[end + 1 :])
 
     def _error(self, step: Step, body: bytes) -> tuple[bytes | None, bool]:
         """The error in place of the server's. Everything up to the next Sync was skipped."""

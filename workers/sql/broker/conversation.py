@@ -442,10 +442,12 @@ class Conversation(ABC):
 
     def _copy(self, body: bytes, frame: bytes) -> bool:  # noqa: ARG002
         # Outside of COPY the server ignores these too: what was on its way when COPY failed.
-        if not self.is_copying and not self._is_unsynced:
+        if not (self.is_copying or self._is_unsynced or self._copies_simply):
             return True
         self._out.append(frame)
         if frame[0] in COPY_DONE:
+            if not self.is_copying and self.backend is not None:
+                self._owe(steps.COPY_END)
             self.is_copying = False
             if self._copies_simply:
                 self._copies_simply = False

@@ -177,5 +177,7 @@ DESCRIBE_ROWS: Final = Step(DESCRIBE, is_shown=True, hides_absence=True)
 EXECUTE_HIDDEN: Final = Step(EXECUTE, is_shown=False)
 SYNC_SHOWN: Final = Step(SYNC, is_shown=True)
 SYNC_HIDDEN: Final = Step(SYNC, is_shown=False)
+COPY_END: Final = LocalStep(b"")
+"""Here the client ended its rows before it was asked for them: a Sync behind it counts."""
 NOTHING: Final = Step(-1, is_shown=False)
 """In front of an empty line: nothing is owed."""
