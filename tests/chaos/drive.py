@@ -11,6 +11,7 @@ from pathlib import Path
 from cluster.local.leash import descendants
 from sandpool import AsyncClient, Outcome
 from sandpool.errors import SandpoolError
+from tests.chaos.faults import break_it
 from tests.chaos.house import ChaosHouse
 from tests.chaos.plan import Fault, Plan, Step
 
@@ -110,7 +111,7 @@ class _Monkey:
                 if self._over.is_set():
                     return
                 started = time.monotonic()
-                self._house.break_it(fault.name)
+                break_it(self._house, fault.name)
                 self._say(f"{self.seen} endings: {fault.name}, {time.monotonic() - started:.1f} s")
         except BaseException as error:
             self._error = error

@@ -1,28 +1,28 @@
 """A whole installation whose network and servers can be broken: every connection of the cluster goes through a proxy.
 
-The cluster is `sandpool up`, as a user starts it. Faults are carried out here, by name; each heals by itself and
-returns once it has. Nothing of it is left after `close`.
+The cluster is `sandpool up`, as a user starts it, on a wall clock of its own; `tests.chaos.faults` breaks it. Nothing
+of it is left after `close`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from cluster.local.leash import descendants
 from cluster.local.process import OwnedProcess
 from cluster.local.stage import Stage
+from tests.chaos.plan import OWNED_ROWS, TENANTS
+from tests.support.clock import ShiftedClock
 from tests.support.faults import FaultProxy
+from tests.support.s3 import S3Server, start_s3
 from workers.sql.harden import Hardening
 
 CONFIG = """
@@ -44,6 +44,10 @@ warm_each = 1
 job_memory_bytes = 134217728
 [volumes.results]
 url = "file://{volume}"
+[volumes.bucket]
+url = "{bucket}"
+[volumes.bucket.options]
+{bucket_options}
 [databases.flights]
 dsn = "{flights}"
 policy = "flights.toml"
@@ -53,18 +57,29 @@ policy = "ledger.toml"
 read_only = false
 [tenants.acme]
 databases = ["flights", "ledger"]
+volumes = ["results", "bucket"]
 max_attempts = 100
 """
-FLIGHTS = (
-    'dialect = "postgres"\nmode = "read-only"\ntables = ["flights", "weather", "planes", "airports", "airlines"]\n'
-)
+SESSIONS = '[tenants.{tenant}]\ndatabases = ["flights"]\nmax_timeout_s = 10\n'
+FLIGHTS = """
+dialect = "postgres"
+mode = "read-only"
+[tables.flights]
+[tables.owned]
+filter = "tenant = {tenant}"
+"""
+OWNED = """
+CREATE TABLE owned AS SELECT tenant, number, tenant || '-' || number AS secret
+FROM unnest('{{{tenants}}}'::text[]) tenant, generate_series(1, {rows}) number
+"""
 LEDGER = 'dialect = "postgres"\nmode = "writes"\ntables = ["marks"]\n[[writes]]\ntable = "marks"\nkinds = ["insert"]\n'
 IMAGES = Path(__file__).resolve().parents[2] / ".sandpool" / "images"
 CGROUPS = Path("/sys/fs/cgroup")
 VOLUME_BYTES = 768 * 1024 * 1024
+STORE_BYTES = 100 << 20
+"""Shared memory of a Ray node; results do not travel through it."""
 UP_TIMEOUT_S = 240.0
 """Ray starts in 10 s where the machine has nothing else to do."""
-FAULT_S = 2.0
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,12 +92,18 @@ class ChaosHouse:
         self.stage = Stage(folder / "stage", tenants=("acme",), durable=True)
         self.volume = folder / "volume"
         self.cgroups_before = set(CGROUPS.glob("**/sandpool/*/sb-*"))
-        self._random = Random(seed)
+        self.random = Random(seed)
+        self.clock = ShiftedClock(folder / "clock")
+        self.temporary = folder / "tmp"
+        """Where the cluster's temporary files are."""
+        self._s3: S3Server | None = None
+        self._node: OwnedProcess | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
         self._cluster: OwnedProcess | None = None
         self._log = folder / "up.log"
         self.database: FaultProxy
+        self.bucket: FaultProxy
         self.broker: FaultProxy
         self.client_url = ""
 
@@ -98,8 +119,11 @@ class ChaosHouse:
         self.close()
 
     def close(self) -> None:
+        self.end_node()
         if self._cluster is not None:
             self._cluster.stop()
+        if self._s3 is not None:
+            self._s3.stop()
         self.stage.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         _libc.umount2(os.fsencode(self.volume), _MNT_DETACH)
@@ -119,42 +143,47 @@ class ChaosHouse:
         assert self._cluster is not None
         self._cluster.stop()
 
-    def break_it(self, name: str) -> None:
-        """Let this fault happen and heal."""
-        _FAULTS[name](self)
+    @property
+    def sandboxes(self) -> Path:
+        """The folder of the hosts."""
+        return self.stage.short_folder() / "sandboxes"
 
-    # ---- how each fault is done ----
+    @property
+    def s3(self) -> S3Server:
+        assert self._s3 is not None
+        return self._s3
 
-    def kill_actors(self, title: str) -> None:
-        for pid in descendants(self.pid):
-            if title in _title(pid):
-                _kill(pid)
-
-    def restart_cluster(self, *, kill: bool) -> None:
+    def restart(self, *, kill: bool) -> None:
+        """End the whole cluster, softly or not, and start it again."""
         assert self._cluster is not None
+        self.end_node()
         (self._cluster.kill if kill else self._cluster.stop)()
         self._start_cluster()
 
-    def restart_server(self, server: Any, *, kill: bool) -> None:
-        (server.kill if kill else server.stop)()
-        time.sleep(self._random.uniform(0.0, FAULT_S))
-        server.start()
+    def join_node(self) -> None:
+        """Let another Ray node join the cluster, on this machine; returns once it has been told to."""
+        folder = self.stage.short_folder()
+        program = Path(sys.executable).with_name("ray")
+        address = (folder / "ray_current_cluster").read_text()
+        command = [str(program), "start", "--block", "--num-cpus=2", "--disable-usage-stats", f"--address={address}"]
+        self._node = OwnedProcess(
+            "another Ray node",
+            [*command, f"--object-store-memory={STORE_BYTES}"],
+            folder=self.folder,
+            log=self.folder / "node.log",
+            env={**self._environment(), "RAY_TMPDIR": str(folder)},
+        )
+        self._node.start()
 
-    def disturb(self, proxy: FaultProxy, fault: Callable[[], None]) -> None:
+    def end_node(self) -> None:
+        """Kill everything that runs on it, as when its machine is gone."""
+        if self._node is not None:
+            self._node.kill()
+            self._node = None
+
+    def call(self, fault: Callable[[], None]) -> None:
+        """Have a proxy do this."""
         self._loop.call_soon_threadsafe(fault)
-        time.sleep(self._random.uniform(FAULT_S / 4, FAULT_S))
-        self._loop.call_soon_threadsafe(proxy.heal)
-
-    def fill_volume(self) -> None:
-        filler = self.volume / ".filler"
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"\0" * (1 << 20))
-            except OSError:
-                pass
-        time.sleep(FAULT_S)
-        filler.unlink()
 
     # ---- starting ----
 
@@ -170,24 +199,36 @@ class ChaosHouse:
         postgres.execute("CREATE TABLE marks (job text NOT NULL, noted integer NOT NULL)", "ledger")
         self.database = self._await(FaultProxy("127.0.0.1", postgres.port).__aenter__())
         self.broker = self._await(FaultProxy("127.0.0.1", rabbitmq.port).__aenter__())
-        flights = Hardening(role="reader", database="flights", tables={"public.flights": ()})
+        self._s3 = start_s3(self.folder / "s3")
+        self.bucket = self._await(FaultProxy("127.0.0.1", self._s3.port).__aenter__())
+        postgres.execute(OWNED.format(tenants=",".join(TENANTS), rows=OWNED_ROWS), "flights")
+        read = {"public.flights": (), "public.owned": ()}
+        flights = Hardening(role="reader", database="flights", tables=read)
         ledger = Hardening(
             role="writer", database="ledger", tables={"public.marks": ()}, writes={"public.marks": ("INSERT",)}
         )
         config = self.folder / "sandpool.toml"
         (self.folder / "flights.toml").write_text(FLIGHTS)
         (self.folder / "ledger.toml").write_text(LEDGER)
+        options = {
+            **self._s3.options,
+            "endpoint": self.bucket.through(self._s3.options["endpoint"]),
+            "deadline_s": "10",
+        }
         config.write_text(
             CONFIG.format(
                 folder=self.folder / "state",
                 ray=self.stage.short_folder(),
-                sandboxes=self.stage.short_folder() / "sandboxes",
+                sandboxes=self.sandboxes,
                 images=IMAGES,
                 volume=self.volume,
+                bucket=self._s3.url,
+                bucket_options="\n".join(f'{name} = "{value}"' for name, value in options.items()),
                 broker=self.broker.through(self.stage.urls["sandpool"]),
                 flights=self.database.through(self.stage.add_role(flights)),
                 ledger=self.database.through(self.stage.add_role(ledger)),
             )
+            + "".join(SESSIONS.format(tenant=tenant) for tenant in TENANTS if tenant != "acme")
         )
         self.client_url = self.stage.urls["acme"]
         self._cluster = OwnedProcess(
@@ -195,7 +236,7 @@ class ChaosHouse:
             [sys.executable, "-m", "cluster", "up", "--json", "--config", str(config)],
             folder=self.folder,
             log=self._log,
-            env=dict(os.environ),
+            env=self._environment(),
             stop_signal=signal.SIGINT,
             grace_s=30.0,
         )
@@ -207,42 +248,11 @@ class ChaosHouse:
         self._cluster.start()
         self._cluster.wait_until(lambda: b'{"state":"up",' in self._log.read_bytes()[seen:], UP_TIMEOUT_S)
 
+    def _environment(self) -> dict[str, str]:
+        self.temporary.mkdir(exist_ok=True)
+        # A lost node is noticed within two seconds; Ray's default, for networks, is fifteen.
+        ray = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
+        return {**os.environ, **self.clock.environment(), **ray, "TMPDIR": str(self.temporary)}
+
     def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-
-_FAULTS: dict[str, Callable[[ChaosHouse], None]] = {
-    "kill the scheduler": lambda house: house.kill_actors("Conductor"),
-    "kill the pools": lambda house: house.kill_actors("Pool"),
-    "kill the hosts": lambda house: house.kill_actors("Host"),
-    "restart the cluster": lambda house: house.restart_cluster(kill=False),
-    "kill everything of the cluster": lambda house: house.restart_cluster(kill=True),
-    "restart the database": lambda house: house.restart_server(house.stage.postgres, kill=False),
-    "kill the database": lambda house: house.restart_server(house.stage.postgres, kill=True),
-    "restart the broker": lambda house: house.restart_server(house.stage.rabbitmq, kill=False),
-    "kill the broker": lambda house: house.restart_server(house.stage.rabbitmq, kill=True),
-    "cut the database off": lambda house: house.disturb(house.database, house.database.cut),
-    "reset connections to the database": lambda house: house.disturb(house.database, house.database.reset),
-    "stall the database": lambda house: house.disturb(house.database, house.database.stall),
-    "slow the database": lambda house: house.disturb(house.database, lambda: house.database.delay(0.05)),
-    "drop connections to the broker": lambda house: house.disturb(house.broker, house.broker.drop),
-    "reset connections to the broker in mid-message": lambda house: house.disturb(
-        house.broker, lambda: house.broker.reset_after(5_000)
-    ),
-    "stall the broker": lambda house: house.disturb(house.broker, house.broker.stall),
-    "slow the broker": lambda house: house.disturb(house.broker, lambda: house.broker.delay(0.05)),
-    "fill the volume": lambda house: house.fill_volume(),
-}
-
-
-def _title(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-    return words if words.startswith("ray::") else ""
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

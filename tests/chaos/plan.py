@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from random import Random
 
 from sandpool import Ending, Extraction, Job, PythonJob, SqlJob
 
 SMALL = "select carrier, count(*) as n from flights where origin = $1 and month = $2 and day = $3 group by carrier"
 LARGE = "select * from flights where month = "
+OWNED = "select tenant, secret from owned where number = $1"
 MARK = "insert into marks (job, noted) values ($1, $2)"
 ATTEMPTS = 50
 """Enough that no job of a run that heals ends because of the faults."""
+
+TENANTS = ("acme", "UA", "B6")
+"""Who may use the database: the first submits the jobs, the others have sessions at the broker."""
+OWNED_ROWS = 500
+"""Of each tenant in the table `owned`, of which the policy shows each its own."""
+INSIDE = """
+import sandpool, time
+while True:
+    try:
+        sql = "select {number} as number, tenant, secret from owned where number = $1"
+        (row,) = sandpool.query("flights", sql, [{number}])
+        break
+    except (sandpool.QueryError, OSError):
+        time.sleep(0.2)
+print(row)
+"""
+"""What code in a sandbox asks its database for, until it hears an answer. It must be the right one."""
 
 FAULTS = (
     "kill the scheduler",
     "kill the pools",
     "kill the hosts",
+    "hang the scheduler",
+    "hang the pools",
+    "hang the hosts",
+    "kill the sandboxes",
+    "let a node join and die",
     "restart the cluster",
     "kill everything of the cluster",
     "restart the database",
@@ -32,6 +56,13 @@ FAULTS = (
     "stall the broker",
     "slow the broker",
     "fill the volume",
+    "cut the object store off",
+    "stall the object store",
+    "slow the object store",
+    "reset connections to the object store in mid-message",
+    "fill the object store",
+    "let the clock jump ahead",
+    "let the clock jump back",
 )
 
 
@@ -63,10 +94,10 @@ class Plan:
     faults: tuple[Fault, ...]
 
 
-def plan(seed: int, jobs: int, faults: int) -> Plan:
-    """The plan of this seed. Every fault happens once before any happens twice."""
+def plan(seed: int, jobs: int, faults: int, now: datetime) -> Plan:
+    """The plan of this seed. Every fault happens once before any happens twice. `now`: deadlines are moments."""
     random = Random(seed)
-    steps = tuple(_step(random, f"chaos-{seed}-{number:05d}") for number in range(jobs))
+    steps = tuple(_step(random, f"chaos-{seed}-{number:05d}", now) for number in range(jobs))
     names: list[str] = []
     while len(names) < faults:
         names += random.sample(FAULTS, len(FAULTS))
@@ -75,31 +106,56 @@ def plan(seed: int, jobs: int, faults: int) -> Plan:
     return Plan(seed, steps, tuple(Fault(name, after) for name, after in zip(names, moments, strict=False)))
 
 
-def _step(random: Random, job_id: str) -> Step:
-    kind = random.choices(
-        ("read", "write", "large", "ranges", "denied", "failing", "cancelled", "code"), (70, 15, 0.5, 0.3, 5, 5, 4.2, 1)
-    )[0]
-    common = {"id": job_id, "max_attempts": ATTEMPTS, "timeout_s": 120.0}
+SHARES = {
+    "read": 60,
+    "stored": 10,
+    "write": 15,
+    "large": 0.5,
+    "ranges": 0.3,
+    "denied": 4,
+    "failing": 4,
+    "late": 1,
+    "cancelled": 4.2,
+    "code": 0.6,
+    "inside": 0.4,
+}
+
+
+def _step(random: Random, job_id: str, now: datetime) -> Step:
+    kind = random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+    # No clock that jumps by days comes near this deadline.
+    deadline = now + timedelta(days=30) if random.random() < 0.2 else None
+    common = {"id": job_id, "max_attempts": ATTEMPTS, "timeout_s": 120.0, "deadline": deadline}
     flights = {**common, "database": "flights"}
-    month = random.randint(1, 12)
+    month, number = random.randint(1, 12), random.randint(1, OWNED_ROWS)
+    small = {"sql": SMALL, "params": (random.choice(("EWR", "JFK", "LGA")), month, random.randint(1, 28))}
     match kind:
         case "write":
-            params = (job_id, random.randint(1, 1000))
+            params = (job_id, number)
             job = SqlJob(**common, database="ledger", sql=MARK, params=params, writes=True)  # type: ignore[arg-type]
             return Step(job, Ending.Succeeded, mark=job_id)
         case "large":
-            return Step(SqlJob(**flights, sql=f"{LARGE}{month}"), Ending.Succeeded)  # type: ignore[arg-type]
+            volume = random.choice(("results", "bucket"))
+            return Step(SqlJob(**flights, sql=f"{LARGE}{month}", volume=volume), Ending.Succeeded)  # type: ignore[arg-type]
         case "ranges":
             how = Extraction(column="day", parts=3)
             return Step(SqlJob(**flights, sql=f"{LARGE}{month}", extraction=how), Ending.Succeeded)  # type: ignore[arg-type]
         case "code":
-            job = PythonJob(**common, image="base", code=f"print({month} * 7)", databases=())  # type: ignore[arg-type]
-            return Step(job, Ending.Succeeded, said=f"{month * 7}\n")
+            code = PythonJob(**common, image="base", code=f"print({month} * 7)")  # type: ignore[arg-type]
+            return Step(code, Ending.Succeeded, said=f"{month * 7}\n")
+        case "inside":
+            text = INSIDE.replace("{number}", str(number))
+            inside = PythonJob(**common, image="base", code=text, databases=("flights",))  # type: ignore[arg-type]
+            row = {"number": number, "tenant": TENANTS[0], "secret": f"{TENANTS[0]}-{number}"}
+            return Step(inside, Ending.Succeeded, said=f"{row}\n")
         case "denied":
             return Step(SqlJob(**flights, sql="select * from pg_shadow"), Ending.Denied)  # type: ignore[arg-type]
         case "failing":
             return Step(SqlJob(**flights, sql="select 1 / (month - month) from flights"), Ending.Failed)  # type: ignore[arg-type]
+        case "late":
+            late = {**flights, "deadline": now - timedelta(days=1)}
+            return Step(SqlJob(**late, **small), Ending.TimedOut)  # type: ignore[arg-type]
+        case "stored":
+            return Step(SqlJob(**flights, **small, volume="bucket"), Ending.Succeeded)  # type: ignore[arg-type]
         case _:
-            params = (random.choice(("EWR", "JFK", "LGA")), month, random.randint(1, 28))
-            job = SqlJob(**flights, sql=SMALL, params=params)  # type: ignore[arg-type]
-            return Step(job, Ending.Succeeded, cancel=kind == "cancelled")
+            return Step(SqlJob(**flights, **small), Ending.Succeeded, cancel=kind == "cancelled")  # type: ignore[arg-type]

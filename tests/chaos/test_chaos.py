@@ -12,17 +12,19 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-import aio_pika
 import msgspec
 import pytest
 
 from sandpool import Ending, Outcome
 from sandpool.results import read_table
 from tests.chaos.drive import drive
-from tests.chaos.house import CGROUPS, ChaosHouse
+from tests.chaos.house import ChaosHouse
+from tests.chaos.leftovers import connections_are_idle, nothing_is_left, nothing_waits
 from tests.chaos.plan import FAULTS, Plan, plan
+from tests.chaos.sessions import Sessions
 from workers.volumes.record import list_records
 from workers.volumes.spec import VolumeSpec
 from workers.volumes.store import Volume, open_volume
@@ -53,17 +55,26 @@ async def test_every_job_has_exactly_one_ending_whatever_breaks(
         with capsys.disabled():
             print(f"  chaos {SEED} {time.monotonic() - started:6.1f} s  {text}", flush=True)
 
-    chosen = plan(SEED, JOBS, round(len(FAULTS) * ROUNDS))
-    outcomes = await drive(house, chosen, TIMEOUT_S, say)
+    chosen = plan(SEED, JOBS, round(len(FAULTS) * ROUNDS), datetime.now(UTC))
+    sessions = Sessions(house, SEED)
+    async with sessions.running():
+        outcomes = await drive(house, chosen, TIMEOUT_S, say)
     say(f"{len(outcomes)} outcomes: {dict(Counter(outcome.ending.value for outcome in outcomes.values()))}")
+    say(f"sessions: {dict(sessions.seen)}, longest {sessions.longest_s:.1f} s")
+    await asyncio.to_thread(connections_are_idle, house)
     await asyncio.to_thread(house.drain)
-    volume = open_volume(VolumeSpec(name="results", url=house.volume.as_uri()))
+    volumes = {
+        "results": open_volume(VolumeSpec(name="results", url=house.volume.as_uri())),
+        "bucket": open_volume(VolumeSpec(name="bucket", url=house.s3.url, options=house.s3.options)),
+    }
+    assert sessions.wrong == []
+    assert sessions.seen["answered"] > 0
     _endings_are_right(chosen, outcomes)
-    _records_agree(chosen, outcomes, volume)
-    _data_are_whole(outcomes)
+    _records_agree(chosen, outcomes, volumes)
+    _data_are_whole(outcomes, house.s3.options)
     _writes_happened_once(chosen, outcomes, house)
-    await _nothing_waits(house)
-    _nothing_is_left(house)
+    await nothing_waits(house)
+    nothing_is_left(house, volumes)
 
 
 def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
@@ -77,17 +88,13 @@ def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
     assert not wrong
 
 
-def _records_agree(chosen: Plan, outcomes: dict[str, Outcome], volume: Volume) -> None:
-    """One record per job, which says what the client heard."""
+def _records_agree(chosen: Plan, outcomes: dict[str, Outcome], volumes: dict[str, Volume]) -> None:
+    """One record per job, in its volume, which says what the client heard."""
     recorded: dict[str, Outcome] = {}
-    after = ""
-    while True:
-        page = list_records(volume, "acme", after=after, limit=1000)
-        assert page.unreadable == ()
-        recorded |= {outcome.job_id: outcome for outcome in page.outcomes}
-        if page.next_after is None:
-            break
-        after = page.next_after
+    for name, volume in volumes.items():
+        found = _recorded(volume)
+        assert set(found) == {step.job.id for step in chosen.steps if step.job.volume == name}
+        recorded |= found
     assert set(recorded) == {step.job.id for step in chosen.steps}
     for job_id, outcome in outcomes.items():
         there = recorded[job_id]
@@ -95,12 +102,24 @@ def _records_agree(chosen: Plan, outcomes: dict[str, Outcome], volume: Volume) -
         assert there.manifest == outcome.manifest
 
 
-def _data_are_whole(outcomes: dict[str, Outcome]) -> None:
+def _recorded(volume: Volume) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    after: str | None = ""
+    while after is not None:
+        page = list_records(volume, "acme", after=after, limit=1000)
+        assert page.unreadable == ()
+        found |= {outcome.job_id: outcome for outcome in page.outcomes}
+        after = page.next_after
+    return found
+
+
+def _data_are_whole(outcomes: dict[str, Outcome], options: dict[str, str]) -> None:
     """Every part is readable and has the right checksum (`read_table` compares), and as many rows as it should."""
     for outcome in outcomes.values():
         if outcome.ending is Ending.Succeeded:
             stored = outcome if not outcome.inline else _without_inline(outcome)
-            assert read_table(stored).num_rows == outcome.manifest.rows
+            remote = options if outcome.volume_url.startswith("s3://") else None
+            assert read_table(stored, options=remote).num_rows == outcome.manifest.rows
 
 
 def _without_inline(outcome: Outcome) -> Outcome:
@@ -113,34 +132,3 @@ def _writes_happened_once(chosen: Plan, outcomes: dict[str, Outcome], house: Cha
     found = {name: int(count) for name, _, count in (row.partition("|") for row in rows if row)}
     assert {name for name, count in found.items() if count != 1} == set()
     assert set(found) == wanted
-
-
-async def _nothing_waits(house: ChaosHouse) -> None:
-    """No message is left in any queue of jobs; nothing became a dead letter."""
-    rabbitmq = house.stage.rabbitmq
-    assert rabbitmq is not None
-    connection = await aio_pika.connect(house.stage.urls["sandpool"])
-    async with connection:
-        channel = await connection.channel()
-        for name in (
-            "sandpool.jobs.sql.interactive",
-            "sandpool.jobs.sql.batch",
-            "sandpool.jobs.cpu.batch",
-            "sandpool.dead",
-        ):
-            queue = await channel.get_queue(name, ensure=False)
-            message = await queue.get(fail=False)
-            assert message is None, f"{name} has {message and message.message_id}: {message and message.headers}"
-
-
-def _nothing_is_left(house: ChaosHouse) -> None:
-    sessions = house.stage.postgres.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sandpool:%'"
-    )
-    assert int(sessions) == 0
-    assert house.running_pid is None
-    sandboxes = house.stage.short_folder() / "sandboxes"
-    assert list((sandboxes / "run").iterdir()) == []
-    assert set(CGROUPS.glob("**/sandpool/*/sb-*")) <= house.cgroups_before
-    strange = [path for path in house.volume.rglob("*") if path.is_file() and path.suffix not in (".parquet", ".json")]
-    assert strange == []

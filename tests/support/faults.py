@@ -39,6 +39,7 @@ class FaultProxy:
         self._delay_s = 0.0
         self._bytes_per_s: float | None = None
         self._left_bytes: int | None = None
+        self._answers: tuple[tuple[bytes, ...], bytes] = ((), b"")
         self.port = 0
         self.connections = 0
         """How many were accepted since the start."""
@@ -100,8 +101,13 @@ class FaultProxy:
         """At most this bandwidth for each direction of each connection."""
         self._bytes_per_s = bytes_per_s
 
+    def answer(self, beginnings: tuple[bytes, ...], answer: bytes) -> None:
+        """What begins so, as `PUT ` does, never reaches the target: it is answered with these bytes and hung up on."""
+        self._answers = (beginnings, answer)
+
     def heal(self) -> None:
         """No more faults. What was stalled passes now; what was cut stays cut."""
+        self._answers = ((), b"")
         self._refusing = False
         self._delay_s = 0.0
         self._bytes_per_s = None
@@ -142,10 +148,14 @@ class FaultProxy:
         try:
             while not deliverer.done():
                 chunk = await reader.read(CHUNK_BYTES)
+                if to_target and chunk.startswith(self._answers[0]):
+                    await link.answer(reader, self._answers[1])
+                    break
                 await queue.put((loop.time() + self._delay_s, chunk))
                 if not chunk:
                     break
-            await deliverer
+            if not link.over:
+                await deliverer
         except OSError:
             link.end(reset=True)
         finally:
@@ -184,14 +194,14 @@ class _Link:
 
     def __init__(self, client: asyncio.StreamWriter, target: asyncio.StreamWriter) -> None:
         self._writers = (client, target)
-        self._over = False
+        self.over = False
         self.pumps: tuple[asyncio.Task[None], ...] = ()
         self.ended = asyncio.Event()
 
     def end(self, *, reset: bool) -> None:
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over = True
         for writer in self._writers:
             if reset:
                 _reset(writer)
@@ -199,6 +209,17 @@ class _Link:
                 writer.close()
         for pump in self.pumps:
             pump.cancel()  # it may wait for a stall to end
+
+    async def answer(self, reader: asyncio.StreamReader, answer: bytes) -> None:
+        """Say this to the client in the target's place; the rest of what it sends is read and dropped."""
+        client, _ = self._writers
+        client.write(answer)
+        client.write_eof()
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while await reader.read(CHUNK_BYTES):
+                    pass
+        self.end(reset=False)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

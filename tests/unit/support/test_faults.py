@@ -158,6 +158,19 @@ async def test_a_slow_receiver_is_felt_by_the_sender() -> None:
         caller.writer.transport.abort()
 
 
+async def test_what_begins_as_refused_is_answered_in_the_targets_place_and_all_else_passes() -> None:
+    async with echo_through_proxy() as proxy:
+        proxy.answer((b"PUT ", b"POST "), b"HTTP/1.1 507 full")
+        writing, reading = await Caller.connect(proxy), await Caller.connect(proxy)
+        writing.writer.write(b"PUT /key " + b"x" * 100_000)
+        async with asyncio.timeout(5):
+            assert await writing.reader.read() == b"HTTP/1.1 507 full"
+        assert await reading.ask(b"GET /key") == b"GET /key"
+        writing.writer.close()
+        proxy.heal()
+        assert await reading.ask(b"PUT /key") == b"PUT /key"
+
+
 async def test_a_target_that_is_away_ends_the_connection() -> None:
     async with FaultProxy("127.0.0.1", 9) as proxy:  # the discard port: nobody listens
         caller = await Caller.connect(proxy)

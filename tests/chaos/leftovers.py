@@ -1,0 +1,87 @@
+"""What may be left once a chaos run is over and its cluster drained: nothing. Each look raises AssertionError."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import aio_pika
+
+from queues.topology import DEAD, JOB_QUEUES
+from tests.chaos.house import CGROUPS, ChaosHouse
+from workers.volumes.store import Volume
+
+QUIET_S = 20.0
+"""Within this time after the last session every connection is idle again."""
+
+
+async def nothing_waits(house: ChaosHouse) -> None:
+    """No message is left in any queue of jobs; nothing became a dead letter."""
+    connection = await aio_pika.connect(house.stage.urls["sandpool"])
+    async with connection:
+        for name in (*JOB_QUEUES, DEAD):
+            channel = await connection.channel()
+            queue = await channel.get_queue(name, ensure=False)
+            message = await queue.get(fail=False)
+            assert message is None, f"{name} has {message and message.message_id}: {message and message.headers}"
+    rabbitmq = house.stage.rabbitmq
+    assert rabbitmq is not None
+
+
+def connections_are_idle(house: ChaosHouse) -> None:
+    """While the cluster still runs: no connection is in a transaction or at work, and there are no more than may be."""
+    deadline = time.monotonic() + QUIET_S
+    while True:
+        states = _sessions(house)
+        if not any(state != "idle" for _, state in states):
+            break
+        assert time.monotonic() < deadline, f"connections that nobody uses are not idle: {states}"
+        time.sleep(0.2)
+    for role in ("reader", "writer"):
+        assert sum(user == role for user, _ in states) <= BUDGET, f"{role} has more than its budget: {states}"
+
+
+BUDGET = 8
+"""Of each database of the house: the default."""
+
+
+def nothing_is_left(house: ChaosHouse, volumes: dict[str, Volume]) -> None:
+    assert _sessions(house) == [], "connections to the database"
+    assert house.running_pid is None, "the cluster"
+    assert _processes_with(house.folder, house.sandboxes) == [], "processes"
+    assert sorted(house.sandboxes.glob("run/*")) + sorted(house.sandboxes.glob("*/run/*")) == [], "sandboxes"
+    assert set(CGROUPS.glob("**/sandpool/*/sb-*")) <= house.cgroups_before, "cgroups"
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(house.sandboxes) in line]
+    assert mounts == [], "mounts"
+    assert [path for path in house.sandboxes.rglob("*") if path.is_socket()] == [], "sockets"
+    assert list(house.temporary.iterdir()) == [], "temporary files"
+    for name, volume in volumes.items():
+        strange = [meta.key for meta in volume.list() if not meta.key.endswith((".parquet", ".json", ".jsonl"))]
+        assert strange == [], f"objects in {name}"
+    drafts = [path for path in house.volume.rglob("*") if path.is_file() and path.parent.name.startswith(".")]
+    assert drafts == [], "unfinished files of the volume"
+
+
+def _sessions(house: ChaosHouse) -> list[tuple[str, str]]:
+    """(role, state) of every connection of the cluster's."""
+    text = house.stage.postgres.execute(
+        "SELECT usename, state FROM pg_stat_activity WHERE application_name LIKE 'sandpool:%'"
+    )
+    return [(user, state) for user, _, state in (line.partition("|") for line in text.splitlines() if line)]
+
+
+def _processes_with(*folders: Path) -> list[str]:
+    """Command lines that name one of these folders, of processes that the cluster started: servers stay."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (OSError, ValueError):
+            continue
+        if (
+            entry.name.isdigit()
+            and words.startswith(("ray::", "runsc"))
+            and any(str(each) in words for each in folders)
+        ):
+            found.append(words)
+    return found
