@@ -25,7 +25,7 @@ from cluster.errors import WorkerLost
 from cluster.membership import ROLES, Member, shares
 from cluster.node_views import NodeViews
 from cluster.placement import Fleet, Node, SandboxNeed
-from cluster.placement.circuit import REMEMBERED, why_avoided
+from cluster.placement.circuit import REMEMBERED, rest_until, why_avoided
 from cluster.replicas import ALONE, Replica
 from cluster.scaling import Growth
 from cluster.survey import Survey
@@ -78,6 +78,8 @@ class RayBench:
         self._pools.on_answers = lambda: self._views.all_changed(self._members)
         self._hosts.on_change = self._host_changed
         self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._avoided: frozenset[str] = frozenset()
+        """Nodes that were left alone at the last look."""
         self._on_change: Callable[[], None] = lambda: None
         self._watching: asyncio.Task[None] | None = None
 
@@ -92,6 +94,7 @@ class RayBench:
             try:
                 await self._follow(await self._look())
                 self._let_drained_go()
+                self._let_rested_back()
                 await self._scale()
             except Exception as error:  # noqa: BLE001 - Ray's own process may be away; whatever it is, the next look helps
                 log.warning("nodes not seen", error=f"{type(error).__name__}: {error}")
@@ -143,6 +146,20 @@ class RayBench:
             is_due = 0 < member.drain_by_s <= time.time() + LEAVE_S
             if member.drains and name not in self._left and (is_due or not self._is_busy(name)):
                 self._leave(name, LEAVE_S)
+
+    def _let_rested_back(self) -> None:
+        """Whoever waits is told when a node is not left alone any more: nothing else would say so."""
+        now = time.monotonic()
+        avoided = frozenset(name for name in self._failures if self._why_avoided(name, now))
+        if self._avoided - avoided:
+            self._on_change()
+        self._avoided = avoided
+
+    def _why_avoided(self, name: str, now: float) -> str:
+        if name not in self._failures:
+            return ""
+        others = any(rest_until(self._failures.get(other, ())) <= now for other in self._members)
+        return why_avoided(self._failures[name], now, others=others)
 
     async def _scale(self) -> None:
         """Ask for nodes that are needed, and rest those that are not."""
@@ -198,7 +215,7 @@ class RayBench:
             self._hosts.view(name, member.roles),
             member.labels,
             draining=member.drains or name in self._left,
-            avoided=why_avoided(self._failures[name], time.monotonic()) if name in self._failures else "",
+            avoided=self._why_avoided(name, time.monotonic()),
         )
 
     async def run(self, node: str, database: str, statement: Statement) -> Attempt:

@@ -32,9 +32,14 @@ def rest_until(failures: Sequence[float]) -> float:
     return until
 
 
-def why_avoided(failures: Sequence[float], now: float) -> str:
-    """What `Node.avoided` says of a node that failed at these moments; empty when it may be used."""
-    left_s = rest_until(failures) - now
+def why_avoided(failures: Sequence[float], now: float, *, others: bool = True) -> str:
+    """What `Node.avoided` says of a node that failed at these moments; empty when it may be used.
+
+    `others`: some node is in order. Where none is, a rest is never a long one: it would keep work from the only nodes
+    that could do it, long after what ailed them is over.
+    """
+    until = rest_until(failures)
+    left_s = (until if others or not until else min(until, failures[-1] + FIRST_REST_S)) - now
     if left_s <= 0:
         return ""
     return f"failed {len(failures)} times lately and is left alone for {left_s:.0f} s"

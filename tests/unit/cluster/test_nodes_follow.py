@@ -124,6 +124,34 @@ async def test_a_node_that_loses_work_three_times_is_left_alone(
     assert isinstance(answer, Wait) and "left alone" in answer.reason
 
 
+async def test_whoever_waits_is_told_when_a_node_is_not_left_alone_any_more(
+    actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.dispatch.ONE_MISHAP_S", 0.0)
+    monkeypatch.setattr("cluster.dispatch.WATCH_S", 0.02)
+    monkeypatch.setattr("cluster.placement.circuit.FIRST_REST_S", 0.2)
+    monkeypatch.setattr("cluster.dispatch.dispatch_nodes.look", lambda: cluster("a"))
+    bench = RayBench({"flights": SPEC}, {}, grace_s=1.0)
+    told = asyncio.Event()
+    await bench.start()
+    bench.watch(told.set)
+
+    async def broken(_: list[bytes]) -> None:
+        raise KeyError("gone")
+
+    try:
+        actors["a"].submit = Method(broken)
+        for number in range(3):
+            with pytest.raises(WorkerLost):
+                await bench.run("a", "flights", statement(f"j{number}"))
+        assert isinstance(place(Need("flights"), bench.nodes()), Wait)
+        told.clear()
+        await asyncio.wait_for(told.wait(), 5.0)
+        assert place(Need("flights"), bench.nodes()) == Placed("a")
+    finally:
+        await bench.close(0.0)
+
+
 async def test_one_death_that_takes_much_work_along_is_one_failure(
     bench: RayBench, actors: dict[str, Budgeted]
 ) -> None:

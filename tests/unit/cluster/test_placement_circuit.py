@@ -38,6 +38,13 @@ def test_a_rest_ends_at_most_ten_minutes_after_the_last_failure(failures: list[f
 
 
 @given(moments)
+def test_where_no_node_is_in_order_none_rests_for_long(failures: list[float]) -> None:
+    if failures:
+        assert why_avoided(failures, failures[-1] + FIRST_REST_S + 1, others=False) == ""
+        assert not why_avoided(failures, failures[-1] + 1, others=False) or why_avoided(failures, failures[-1] + 1)
+
+
+@given(moments)
 def test_one_more_failure_never_lets_a_resting_node_back_sooner(failures: list[float]) -> None:
     until = rest_until(failures)
     if until:
