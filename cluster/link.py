@@ -32,6 +32,8 @@ COLLECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 15.0
 BACKOFF_S = 0.5
+LISTEN_TIMEOUT_S = 8.0
+"""Longer than a worker takes to start anew; `listen` is then asked once more."""
 REOPEN_S = 0.02
 """Before a stream that broke is opened again."""
 MOST_SENDS = 3
@@ -177,8 +179,7 @@ class WorkerLink(Generic[W]):
 
     async def _open_stream(self) -> Calls | Stream:
         try:
-            path = await self._actor.listen.remote(**self._caller)
-            stream = await Stream.open(path, self._epoch, self._received)
+            stream = await Stream.open(await self._listen(), self._epoch, self._received)
         except (OSError, RayError) as error:
             if isinstance(error, RayError) and not isinstance(getattr(error, "cause", None), OSError):
                 raise
@@ -194,6 +195,18 @@ class WorkerLink(Generic[W]):
             self._lose(sent, ConnectionError())
             self._epoch, self._received = stream.epoch, 0
         return stream
+
+    async def _listen(self) -> str:
+        """A call that was under way when the actor died can hang for good: Ray's own timers are of the wall clock, and
+        stand still when that was set back. A call that is made later does not."""
+        while True:
+            try:
+                async with asyncio.timeout(LISTEN_TIMEOUT_S) as patience:
+                    path: str = await self._actor.listen.remote(**self._caller)
+                    return path
+            except TimeoutError:
+                if not patience.expired():
+                    raise  # the actor's own
 
     def _sent(self) -> list[_Waiting[W]]:
         return [each for each in self._waiting.values() if each.sends and not each.future.done()]

@@ -166,6 +166,26 @@ async def test_a_stream_that_breaks_loses_nothing_and_runs_nothing_twice(worker:
     assert len(worker.started) == len(set(worker.started)) == 40
 
 
+async def test_a_call_that_hangs_because_its_actor_died_is_made_again(
+    worker: Worker, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.link.LISTEN_TIMEOUT_S", 0.1)
+    await link.run(statement("before"))
+    answering = worker.listen
+
+    async def hang() -> None:
+        worker.listen = answering
+        await asyncio.Event().wait()
+
+    worker.listen = Method(hang)
+    worker.hang_up()
+    worker.restart()
+    async with asyncio.timeout(10):
+        while (await asyncio.gather(link.run(statement("after")), return_exceptions=True))[0].__class__ is WorkerLost:
+            await asyncio.sleep(0.05)
+    assert worker.opened == 2
+
+
 async def test_an_attempt_that_ended_while_no_stream_was_there_comes_with_the_next(worker: Worker, link: Link) -> None:
     worker.gate.clear()
     running = asyncio.create_task(link.run(statement("j")))
