@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import structlog
 
+from cluster.steady import SteadyClock
 from workers.errors import WorkerError
 from workers.volumes.store import Volume
-from workers.volumes.sweep import Swept, sweep
+from workers.volumes.sweep import ORPHAN_GRACE_S, Swept, sweep
 
 log = structlog.get_logger("sandpool.sweeping")
 
@@ -34,6 +36,7 @@ class Sweeping:
         self._cursors = dict.fromkeys(volumes, "")
         self._busy: dict[str, asyncio.Task[Swept]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._clock = SteadyClock(_wall(), time.monotonic(), ORPHAN_GRACE_S)
 
     def start(self) -> None:
         if self._task is None:
@@ -59,7 +62,7 @@ class Sweeping:
         """One pass. Never raises: a volume that is away now is swept later, and no error ends the sweeping."""
         task = self._busy.get(name)
         if task is None or task.done():
-            now, cursor = datetime.now(UTC), self._cursors[name]
+            now, cursor = self._clock.now(_wall(), time.monotonic()), self._cursors[name]
             task = asyncio.create_task(asyncio.to_thread(sweep, self._volumes[name], now, cursor=cursor))
             self._busy[name] = task
         try:
@@ -75,3 +78,7 @@ class Sweeping:
             self._cursors[name] = swept.cursor or ""
             if swept.removed or swept.corrupt:
                 log.info("swept", volume=name, removed=swept.removed, corrupt=swept.corrupt[:10])
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)

@@ -123,3 +123,20 @@ async def test_a_pass_that_hangs_is_never_started_twice_and_does_not_hold_up_the
     finally:
         release.set()
         await asyncio.sleep(0.05)
+
+
+async def test_a_clock_that_is_set_ahead_takes_no_data_from_what_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = memory("ahead")
+    part = part_key("acme", "runs", "1-a", 0)
+    assert volume.create(part, b"data")
+    passes = 0
+
+    def ahead() -> datetime:
+        nonlocal passes
+        passes += 1
+        return datetime.now(UTC) + timedelta(days=30 if passes > 2 else 0)
+
+    monkeypatch.setattr("cluster.sweeping._wall", ahead)
+    async with swept({"ahead": volume}):
+        await until(lambda: passes > 5)
+    assert volume.get(part) == b"data"
