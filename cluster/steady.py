@@ -17,7 +17,8 @@ class SteadyClock:
 
     def __init__(self, wall: datetime, passed_s: float, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._believe(wall, passed_s)
+        self._ahead_since_s: float | None = None
+        self._wall, self._passed_s = wall, passed_s
 
     def now(self, wall: datetime, passed_s: float) -> datetime:
         """`wall`: what the clock says; `passed_s`: of the monotonic clock."""
@@ -34,4 +35,4 @@ class SteadyClock:
 
     def _believe(self, wall: datetime, passed_s: float) -> None:
         self._wall, self._passed_s = wall, passed_s
-        self._ahead_since_s: float | None = None
+        self._ahead_since_s = None

@@ -90,6 +90,8 @@ class PoolActor:
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more; True when everything has ended in time. Uncollected attempts stay to be collected."""
+        if self._reception is not None:
+            await self._reception.lock()
         return self._pool is None or await self._pool.drain(timeout_s)
 
     async def close(self) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from cluster.hosting import host_spec
 from cluster.local.process import OwnedProcess
 from cluster.local.stage import Stage
+from cluster.settings import load
 from tests.chaos.plan import OWNED_ROWS, TENANTS
 from tests.support.clock import ShiftedClock
 from tests.support.faults import FaultProxy
@@ -91,7 +93,6 @@ class ChaosHouse:
         self.folder = folder
         self.stage = Stage(folder / "stage", tenants=("acme",), durable=True)
         self.volume = folder / "volume"
-        self.cgroups_before = set(CGROUPS.glob("**/sandpool/*/sb-*"))
         self.random = Random(seed)
         self.clock = ShiftedClock(folder / "clock")
         self.temporary = folder / "tmp"
@@ -106,6 +107,8 @@ class ChaosHouse:
         self.bucket: FaultProxy
         self.broker: FaultProxy
         self.client_url = ""
+        self.host_name = ""
+        """Of the hosts' cgroups."""
 
     def __enter__(self) -> ChaosHouse:
         try:
@@ -231,6 +234,9 @@ class ChaosHouse:
             + "".join(SESSIONS.format(tenant=tenant) for tenant in TENANTS if tenant != "acme")
         )
         self.client_url = self.stage.urls["acme"]
+        spec = host_spec(load(config))
+        assert spec is not None
+        self.host_name = spec.name
         self._cluster = OwnedProcess(
             "sandpool up",
             [sys.executable, "-m", "cluster", "up", "--json", "--config", str(config)],

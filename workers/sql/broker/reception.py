@@ -64,10 +64,18 @@ class Reception:
         with short_path(path) as name:
             self._server = await asyncio.start_unix_server(self._serve, name, limit=MOST_BYTES)
 
-    async def close(self) -> None:
-        """Shut every door."""
+    async def lock(self) -> None:
+        """Open no more doors, and leave no control socket behind; those that are open stay so."""
         if self._server is not None:
             self._server.close()
+            self._server = None
+            assert self._spec.session is not None
+            path = control_path(Path(self._spec.session.doors), self._spec.database)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def close(self) -> None:
+        """Shut every door."""
+        await self.lock()
         for visit in self._visits:
             visit.cancel()
         await asyncio.gather(*self._visits, return_exceptions=True)
