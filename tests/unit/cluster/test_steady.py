@@ -24,9 +24,8 @@ def test_a_jump_ahead_is_believed_only_after_a_while() -> None:
 
 def test_a_clock_that_was_set_back_or_goes_a_little_wrong_is_believed() -> None:
     clock = SteadyClock(NOON, 0.0, settle_s=3600)
-    for passed_s, wall in ((10, NOON + timedelta(seconds=40)), (20, NOON - timedelta(days=1)), (30, NOON)):
-        answer = clock.now(wall, passed_s)
-        assert answer == wall or wall == NOON  # the last is a jump ahead from the day before
+    for passed_s, wall in ((10, NOON + timedelta(seconds=40)), (20, NOON - timedelta(days=1))):
+        assert clock.now(wall, passed_s) == wall
 
 
 @given(steps)
