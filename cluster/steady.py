@@ -1,7 +1,7 @@
 """What time it is, for whoever removes what is old: a clock that was set ahead makes nothing old at once.
 
 Pure: the clocks are read by the caller (`cluster.sweeping`). Whatever began before the jump has ended once `settle_s`
-have passed; from then on the new time is believed. A clock that was set back is believed at once: it only removes later.
+have passed; then the new time is believed. A clock that was set back is believed at once: it only removes later.
 """
 
 from __future__ import annotations
