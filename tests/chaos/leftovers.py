@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def nothing_is_left(house: ChaosHouse, volumes: dict[str, Volume]) -> None:
     """After the drain: what the cluster made here and at its servers is gone, but for results and records."""
     left = {
         "connections to the database": _sessions(house),
-        "processes": _processes_with(house.folder, house.sandboxes),
+        "processes": _processes_of(house),
         "sandboxes": [*house.sandboxes.glob("run/*"), *house.sandboxes.glob("*/run/*")],
         "cgroups": list(CGROUPS.glob(f"**/sandpool/{house.host_name}*/sb-*")),
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if str(house.sandboxes) in line],
@@ -68,18 +70,14 @@ def _sessions(house: ChaosHouse) -> list[tuple[str, str]]:
     return [(user, state) for user, _, state in (line.partition("|") for line in text.splitlines() if line)]
 
 
-def _processes_with(*folders: Path) -> list[str]:
-    """Command lines that name one of these folders, of processes that the cluster started: servers stay."""
+def _processes_of(house: ChaosHouse) -> list[str]:
+    """Whatever inherited the cluster's clock, or runs on a folder of its hosts."""
+    clock, sandboxes = (os.fsencode(path) for path in (house.folder / "clock", house.sandboxes))
     found = []
     for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (OSError, ValueError):
-            continue
-        if (
-            entry.name.isdigit()
-            and words.startswith(("ray::", "runsc"))
-            and any(str(each) in words for each in folders)
-        ):
-            found.append(words)
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended
+                words = (entry / "cmdline").read_bytes()
+                if sandboxes in words or clock in (entry / "environ").read_bytes():
+                    found.append(words.replace(b"\0", b" ").decode(errors="replace"))
     return found

@@ -1,7 +1,7 @@
 """Thousands of jobs while everything breaks: each job has exactly one ending, and nothing is left behind.
 
-`make test` runs CHAOS_JOBS=5000 with each fault once; `make chaos` goes on with four of each. A failure prints its seed: CHAOS_SEED=N repeats the
-plan (not the timing, which is the machine's).
+`make test` runs CHAOS_JOBS=5000 with each fault once, `make chaos` 20,000 with each four times. A failure prints its
+seed: CHAOS_SEED=N repeats the plan (not the timing, which is the machine's).
 """
 
 from __future__ import annotations
