@@ -47,13 +47,13 @@ def hang_actors(house: ChaosHouse, title: str) -> None:
 
 
 def kill_sandboxes(house: ChaosHouse) -> None:
-    """Those in use and the warm ones: their sentries and whatever runsc runs beside them."""
+    """Those in use and the warm ones: their sentries."""
     wanted = str(house.sandboxes).encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes()
-                if words.startswith(b"runsc") and wanted in words:
+                if words.startswith(b"runsc-sandbox") and wanted in words:
                     _signal(int(entry.name), signal.SIGKILL)
 
 

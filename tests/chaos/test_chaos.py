@@ -84,7 +84,7 @@ def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
         if ending is not step.ending and not (step.cancel and ending is Ending.Cancelled):
             wrong[step.job.id] = (ending, outcomes[step.job.id].error)
         if step.said and outcomes[step.job.id].stdout != step.said:
-            wrong[step.job.id] = (ending, outcomes[step.job.id].stdout)
+            wrong[step.job.id] = (ending, outcomes[step.job.id].error, outcomes[step.job.id].stdout)
     assert not wrong
 
 
