@@ -164,7 +164,7 @@ def broker(services: Services) -> Iterator[tuple[Way, int]]:
     settings.write_text(
         f'[broker]\nurl = "amqp://nobody:x@127.0.0.1:1/x"\n[volumes.results]\nurl = "file://{folder}/results"\n'
         f'[databases.{DATABASE}]\ndsn = "{services.dsn}"\npolicy = "policy.toml"\nbudget = {CONNECTIONS}\n'
-        f'[tenants.bench]\ndatabases = ["{DATABASE}"]\n'
+        f'[tenants.bench]\ndatabases = ["{DATABASE}"]\n[sandboxes]\nenabled = false\n'
     )
     command = [str(Path(sys.executable).parent / "sandpool"), "database", "proxy", DATABASE]
     command += ["--socket", str(folder), "--config", str(settings)]

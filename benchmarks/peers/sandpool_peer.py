@@ -43,6 +43,9 @@ url = "{broker}"
 [ray]
 folder = "ray"
 
+[sandboxes]
+folder = "{sandboxes}"
+
 [volumes.results]
 url = "file://{volume}"
 
@@ -125,6 +128,7 @@ class SandpoolPeer:
         self._config.touch(mode=0o600)
         self._config.write_text(
             CONFIGURATION.format(
+                sandboxes=self._folder / "sb",
                 broker=broker,
                 volume=self._volume,
                 database=DATABASE,

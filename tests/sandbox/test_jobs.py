@@ -207,6 +207,26 @@ async def test_an_output_that_vanishes_is_said_and_the_others_are_kept(desk: Des
         assert attempt.ending is Ending.Succeeded or attempt.error.code == "output.missing"
 
 
+ENDLESS = """
+import os
+import sandpool_runner.service as service
+def endless(link, header, payload):
+    link.send("entries", b"[]", id=header["id"], next="6161")
+service.serve_file = endless
+for number in range(3):
+    os.mkdir(f"folder{number}")
+print("kept")
+"""
+
+
+async def test_outputs_that_cannot_be_had_cost_nothing_of_what_was_printed(desk: Desk, task: Any) -> None:
+    attempt = await asyncio.wait_for(desk.run(task(ENDLESS, outputs=("**/*.txt",))), 60)
+    assert attempt.error is not None
+    assert (attempt.ending, attempt.error.code, said(attempt).stdout) == (Ending.Failed, "session.protocol", "kept\n")
+    closed = await desk.run(task("open('a.txt', 'w').close(); import os; os.chmod('.', 0)", outputs=("*.txt",)))
+    assert (closed.ending, closed.manifest.files, closed.manifest.omitted) == (Ending.Succeeded, (), 1)
+
+
 async def test_long_texts_are_whole_in_the_volume_and_binary_ones_are_shown(
     desk: Desk, task: Any, volume: Volume, limits: Limits
 ) -> None:

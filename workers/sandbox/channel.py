@@ -48,6 +48,8 @@ class Channel:
         self._last_request = 0
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._sentries: dict[int, asyncio.Future[int]] = {}
+        self.closed = asyncio.Event()
+        """Set as soon as nobody is there any more."""
 
     @property
     def alive(self) -> bool:
@@ -102,6 +104,7 @@ class Channel:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self.closed.set()
         self._loop.remove_reader(connection.fileno())
         connection.close()
         for future in self._waiting.values():

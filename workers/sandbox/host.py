@@ -171,17 +171,18 @@ class Host:
         return image
 
     async def _look_after(self) -> None:
-        """Every second, for as long as the host is open."""
+        """Every second, for as long as the host is open; at once when the reaper is gone: until then what it watched
+        over runs on."""
         while True:
-            await asyncio.sleep(TICK_S)
             try:
-                if not self._sandboxes.runsc.alive:
+                if await self._sandboxes.runsc.wait_lost(TICK_S):
                     await self._recover()
                 await self._stock.look_after()
                 await self.kept.look_after()
                 self._refs = tuple(await asyncio.to_thread(self._images.refs))
             except (WorkerError, OSError) as error:
                 log.warning("upkeep failed, it is tried again", error=str(error))
+                await asyncio.sleep(TICK_S)
 
     async def _recover(self) -> None:
         """The process that owns all sandboxes is gone, and they with it: start another."""

@@ -80,6 +80,14 @@ class Runsc:
         """Whether the reaper is there; without it every call raises ReaperLost until `start` is called again."""
         return self._channel is not None and self._channel.alive
 
+    async def wait_lost(self, timeout_s: float) -> bool:
+        """Whether the reaper is gone; returns at once when it goes, and after `timeout_s` in any case."""
+        if self._channel is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._channel.closed.wait()
+        return not self.alive
+
     async def start(self) -> None:
         """Check that sandboxes can run here and start the reaper. Raises SandboxingUnavailable with what to do."""
         if self.alive:

@@ -1,8 +1,8 @@
 """What an execution has written so far, for somebody who watches it while it runs.
 
 Filled by the session's `on_output`, read by whoever asks again and again with how much he has got. Nothing is lost by a
-watcher that is slow or absent, and none holds the execution up: all of it is kept to its end, which the output limit
-bounds. It never decides whether anything may run on.
+watcher that is slow or absent, and none holds the execution up: what was written is kept to its end, up to MOST_BYTES;
+what comes beyond that is told at the end only. It never decides whether anything may run on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from workers.sandbox.wire import Stream
 
 PIECE_BYTES = 256 * 1024
 """Of each stream, in one answer."""
+MOST_BYTES = 4 << 20
+"""Of one execution. An output limit may be higher; the whole is in the answer at the end."""
 LONGEST_WAIT_S = 1.0
 
 
@@ -32,11 +34,15 @@ class Tail:
     def __init__(self) -> None:
         self._written: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._news = asyncio.Event()
+        self._left_bytes = MOST_BYTES
         self._over = False
 
     async def take(self, stream: Stream, piece: bytes) -> None:
         """A piece, as the session gives it."""
-        self._written[stream] += piece
+        kept = piece[: self._left_bytes]
+        self._written[stream] += kept
+        # Once a piece is cut nothing follows: no watcher shall see a gap.
+        self._left_bytes = self._left_bytes - len(kept) if len(kept) == len(piece) else 0
         self._news.set()
 
     def end(self) -> None:

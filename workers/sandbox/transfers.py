@@ -17,6 +17,9 @@ from workers.sandbox.errors import FileRefused, ProtocolBroken, RunnerAbsent, Se
 from workers.sandbox.watch import Watch, WatchReply
 
 MAX_TRANSFER_BYTES = 1 << 50
+MOST_SHORT_ANSWERS = 16
+"""Of one file or folder: empty pages of a list, pieces smaller than asked for. Files may vanish or grow meanwhile; more
+is somebody who wants our time."""
 
 
 class Transfers(Conversation):
@@ -25,7 +28,7 @@ class Transfers(Conversation):
 
         Raises FileRefused, with EFBIG as soon as there are more than `max_bytes`.
         """
-        done, clock = 0, _Clock(self._limits.transfer_s)
+        done, clock, short = 0, _Clock(self._limits.transfer_s), 0
         while True:
             with clock:
                 message, content = await self._ask(
@@ -39,6 +42,9 @@ class Transfers(Conversation):
                 yield content
             if not content or (done >= message.size and len(content) < wire.CHUNK_BYTES):
                 return
+            short += len(content) < wire.CHUNK_BYTES
+            if short > MOST_SHORT_ANSWERS:
+                raise ProtocolBroken("a file in crumbs")
 
     async def read_file(self, path: str, *, max_bytes: int = 16 << 20) -> bytes:
         """A whole file, as opaque bytes. Relative paths start at the sandbox's home."""
@@ -64,17 +70,21 @@ class Transfers(Conversation):
     async def list_files(self, path: str = ".", *, most: int = 10_000) -> list[wire.Entry]:
         """Entries of a folder by name, at most `most`. Raises FileRefused."""
         found: list[wire.Entry] = []
-        after, clock = "", _Clock(self._limits.transfer_s)
-        while len(found) < most:
+        after, clock, empty_pages = "", _Clock(self._limits.transfer_s), 0
+        while len(found) < most and empty_pages < MOST_SHORT_ANSWERS:
             with clock:
                 message, payload = await self._ask(
                     wire.Entries, "list", path, deadline=clock.deadline, path=path, after=after
                 )
             assert isinstance(message, wire.Entries)
-            found += wire.decode_entries(payload)
+            page = wire.decode_entries(payload)
+            found += page
+            empty_pages += not page
             after = message.next
             if not after:
-                break
+                return found
+        if empty_pages == MOST_SHORT_ANSWERS:
+            raise ProtocolBroken("a list of files that does not end")
         return found[:most]
 
     async def stat(self, path: str) -> wire.Entry:

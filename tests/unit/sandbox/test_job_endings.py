@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandpool.outcome import Ending
-from workers.sandbox.jobs.endings import Facts, ending_of
+from workers.sandbox.errors import RunnerLost
+from workers.sandbox.jobs.endings import Facts, ending_of, ending_unread
 from workers.sandbox.limits import Limits
 from workers.sandbox.replies import Execution, Raised, RunUsage
 
@@ -70,3 +71,20 @@ def test_nothing_but_success_is_without_an_error(
     found, info = ending_of(execution(ending, error=error, code=code), facts, LIMITS, 5.0)
     assert (info is None) is (found is Ending.Succeeded)
     assert not facts.cancelled or found is Ending.Cancelled
+
+
+@pytest.mark.parametrize(
+    ("facts", "ending", "code"),
+    [
+        (Facts(), Ending.Failed, "session.runner_lost"),
+        (Facts(cancelled=True), Ending.Cancelled, "job.cancelled"),
+        (Facts(ended=True, out_of_memory=True), Ending.OutOfMemory, "code.memory"),
+        (Facts(ended=True, lost=True), Ending.Lost, "sandbox.lost"),
+    ],
+    ids=str,
+)
+def test_outputs_that_could_not_be_read_end_by_what_became_of_the_sandbox(
+    facts: Facts, ending: Ending, code: str
+) -> None:
+    found, error = ending_unread(RunnerLost("gone"), facts, Limits())
+    assert (found, error.code, error.retryable) == (ending, code, ending is Ending.Lost)

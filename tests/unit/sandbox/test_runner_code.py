@@ -286,3 +286,10 @@ async def test_a_runner_stops_on_a_signal_to_its_process_only_while_code_runs(
 ) -> None:
     os.kill(runner.pid, signal.SIGINT)
     assert (await session.run_code("1")).text == "1"
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('no')", "KeyboardInterrupt", "SystemExit(3)"])
+async def test_a_stdout_of_the_codes_own_that_cannot_be_flushed_costs_nothing(session: Session, error: str) -> None:
+    code = f"import sys\nclass Own:\n    write = print\n    def flush(self): raise {error}\nsys.stdout = Own()\n40 + 2"
+    assert (await session.run_code(code)).text == "42"
+    assert (await session.run_code("print('on')")).stdout == b"on\n"

@@ -189,6 +189,29 @@ async def test_a_file_that_grows_while_it_is_read_stops_at_the_limit() -> None:
     liar.end.close()
 
 
+async def test_a_list_that_never_ends_and_a_file_in_crumbs_are_given_up_soon() -> None:
+    session, liar = await meet()
+    for reading, answer, fields in (
+        (session.list_files("."), b"[]", {"kind": "entries", "next": "6161"}),
+        (session.read_file("f"), b"x", {"kind": "data", "size": 1 << 20}),
+    ):
+        task = asyncio.ensure_future(reading)
+        asked = 0
+        while not task.done():
+            hearing = asyncio.ensure_future(liar.hear())
+            await asyncio.wait({task, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if not hearing.done():
+                hearing.cancel()
+                break
+            asked += 1
+            await liar.say(payload=answer, id=hearing.result()["id"], **fields)
+        with pytest.raises(ProtocolBroken):
+            await task
+        assert asked < 20
+    await session.close()
+    liar.end.close()
+
+
 async def test_an_answer_of_another_kind_is_refused() -> None:
     session, liar = await meet()
     reading = asyncio.create_task(session.read_file("f"))

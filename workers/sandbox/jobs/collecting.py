@@ -95,10 +95,10 @@ async def collect(session: Session, task: SandboxTask, place: Place) -> Collecte
     VolumeError."""
     collected = Collected()
     try:
-        found = await _search(session, task.outputs)
+        found, closed = await _search(session, task.outputs)
         collected.error = _why_not_there(task.outputs, found)
         regular = sorted((path, entry.size_bytes) for path, entry in found.items() if entry.kind == "file")
-        collected.omitted = len(found) - len(regular)
+        collected.omitted = len(found) - len(regular) + closed
         for path, size_bytes in regular:
             if len(collected.files) >= task.most_files:
                 raise TooManyOutputs(f"more than {task.most_files} output files", hint="write fewer, or one archive")
@@ -201,17 +201,19 @@ def _cut(content: bytes) -> str:
     return content[:TEXT_BYTES].decode("utf-8", "backslashreplace")
 
 
-async def _search(session: Session, patterns: tuple[str, ...]) -> dict[str, Entry]:
-    """Everything but folders that a pattern means, by path. Raises TooManyOutputs."""
+async def _search(session: Session, patterns: tuple[str, ...]) -> tuple[dict[str, Entry], int]:
+    """Everything but folders that a pattern means, by path; and how many folders could not be looked into. Raises
+    TooManyOutputs."""
     found: dict[str, Entry] = {}
     folders = [""] if patterns else []
-    seen = 0
+    seen = closed = 0
     while folders:
         folder = folders.pop()
         try:
             entries = await session.list_files(f"{OUT}/{folder}", most=MOST_ENTRIES + 1 - seen)
-        except FileRefused:
-            continue  # removed meanwhile, or closed to its own user: nothing of it can be had
+        except FileRefused as error:
+            closed += error.reason != "ENOENT"  # closed to its own user, or no descriptor is left; else removed
+            continue
         seen += len(entries)
         if seen > MOST_ENTRIES:
             raise TooManyOutputs(f"more than {MOST_ENTRIES} files to look at", hint="write fewer, or one archive")
@@ -223,7 +225,7 @@ async def _search(session: Session, patterns: tuple[str, ...]) -> dict[str, Entr
                 folders.append(f"{path}/")
             elif entry.kind != "folder" and matches(patterns, path):
                 found[path] = entry
-    return found
+    return found, closed
 
 
 def _why_not_there(patterns: tuple[str, ...], found: Mapping[str, Entry]) -> WorkerError | None:

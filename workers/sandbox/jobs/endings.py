@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sandpool.outcome import Ending, ErrorInfo
+from workers.errors import WorkerError
 from workers.sandbox.limits import MIB, Limits
 from workers.sandbox.replies import Execution
 
@@ -52,6 +53,17 @@ def ending_of(execution: Execution, facts: Facts, limits: Limits, timeout_s: flo
     if execution.ending is Ending.Cancelled:
         return Ending.Failed, ErrorInfo("code.raised", "KeyboardInterrupt")
     return Ending.Succeeded, None
+
+
+def ending_unread(error: WorkerError, facts: Facts, limits: Limits) -> tuple[Ending, ErrorInfo]:
+    """Of code that had ended, when what it left could not be had from its sandbox."""
+    if facts.cancelled:
+        return Ending.Cancelled, ErrorInfo("job.cancelled", "cancelled while its outputs were read")
+    if facts.out_of_memory:
+        return _memory(limits)
+    if facts.lost:
+        return Ending.Lost, ErrorInfo("sandbox.lost", "the sandbox was ended from outside", retryable=True)
+    return Ending.Failed, error.info()
 
 
 def _over(kind: str, message: str, facts: Facts) -> tuple[Ending, ErrorInfo]:

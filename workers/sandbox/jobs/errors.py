@@ -7,6 +7,7 @@ SandboxError
 ├── StagingFailed    (retry)  the host's own disk does not take the inputs
 ├── OutputMissing             an output asked for by name is not there, or no longer
 ├── OutputOdd                 an output asked for by name is no regular file
+├── OutputsStuck              the sandbox did not hand its outputs over in time
 ├── TooManyOutputs            ends OutputCapped: more files than the job may leave
 ├── OutputsTooLarge           ends OutputCapped: more bytes than the job may leave
 └── ResultInvalid             the code left no table, or one that cannot be a result
@@ -41,6 +42,10 @@ class OutputMissing(SandboxError):
 
 class OutputOdd(SandboxError):
     code = "output.kind"
+
+
+class OutputsStuck(SandboxError):
+    code = "output.stuck"
 
 
 class TooManyOutputs(SandboxError):

@@ -27,7 +27,8 @@ from workers.sandbox.cgroup import CgroupUsage
 from workers.sandbox.databases import doors_to, variables
 from workers.sandbox.errors import SandboxError, SessionError
 from workers.sandbox.jobs.collecting import Collected, Place, collect, keep_displays, keep_texts
-from workers.sandbox.jobs.endings import Facts, ending_of
+from workers.sandbox.jobs.endings import Facts, ending_of, ending_unread
+from workers.sandbox.jobs.errors import OutputsStuck
 from workers.sandbox.jobs.execution import execute
 from workers.sandbox.jobs.staging import stage
 from workers.sandbox.jobs.table import Result, take_result
@@ -44,6 +45,7 @@ LEASE_S = 90.0
 """For a sandbox to be there: the very first one of an image makes its snapshot first."""
 STAGE_S = 600.0
 COLLECT_S = 600.0
+STUCK = f"the outputs could not be read within {COLLECT_S:g} s"
 OVERHEAD_S = LEASE_S + STAGE_S + COLLECT_S
 """Beyond the code's own time limit an attempt never takes longer than this."""
 
@@ -129,10 +131,15 @@ async def _in_lease(
         said = await keep_texts(execution, place)
         result, collected = Result(), Collected()
         if lease.session.usable and not course.cancelled:
-            async with asyncio.timeout(COLLECT_S):
+            try:
+                async with asyncio.timeout(COLLECT_S):
+                    if ending is Ending.Succeeded:
+                        result = await take_result(lease.session, task, place)
+                    collected = await collect(lease.session, task, place)
+            except (SessionError, TimeoutError) as broken:  # what it printed is here, and tells why
+                unread = broken if isinstance(broken, SessionError) else OutputsStuck(STUCK)
                 if ending is Ending.Succeeded:
-                    result = await take_result(lease.session, task, place)
-                collected = await collect(lease.session, task, place)
+                    ending, error = ending_unread(unread, await _facts(lease, execution, course), lease.limits)
         trouble = result.error or collected.error
         if ending is Ending.Succeeded and trouble is not None:
             ending, error = trouble.ending, trouble.info()

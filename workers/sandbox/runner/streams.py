@@ -55,7 +55,7 @@ class Streams:
         """Everything written so far is on its way to the host when this returns."""
         for stream in (sys.stdout, sys.stderr, *self._writers.values()):
             # The code may have closed it, or put anything in its place.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
+            with contextlib.suppress(BaseException):
                 stream.flush()
         self._drain()
         self._current = 0
