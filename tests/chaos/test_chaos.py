@@ -78,7 +78,7 @@ async def test_every_job_has_exactly_one_ending_whatever_breaks(
 
 
 def _endings_are_right(chosen: Plan, outcomes: dict[str, Outcome]) -> None:
-    wrong = {}
+    wrong: dict[str, tuple[object, ...]] = {}
     for step in chosen.steps:
         ending = outcomes[step.job.id].ending
         if ending is not step.ending and not (step.cancel and ending is Ending.Cancelled):
