@@ -13,6 +13,8 @@ from workers.errors import WorkerError
 from workers.sandbox.limits import MIB, Limits
 from workers.sandbox.replies import Execution
 
+LOST = "sandbox.lost"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -62,13 +64,13 @@ def ending_unread(error: WorkerError, facts: Facts, limits: Limits) -> tuple[End
     if facts.out_of_memory:
         return _memory(limits)
     if facts.lost:
-        return Ending.Lost, ErrorInfo("sandbox.lost", "the sandbox was ended from outside", retryable=True)
+        return Ending.Lost, ErrorInfo(LOST, "the sandbox was ended from outside", retryable=True)
     return Ending.Failed, error.info()
 
 
 def _over(kind: str, message: str, facts: Facts) -> tuple[Ending, ErrorInfo]:
     if facts.lost:
-        return Ending.Lost, ErrorInfo("sandbox.lost", "the sandbox was ended from outside", retryable=True)
+        return Ending.Lost, ErrorInfo(LOST, "the sandbox was ended from outside", retryable=True)
     if kind == "session.runner_lost" or facts.ended:
         hint = "something in it killed or replaced the process that runs it"
         return Ending.Failed, ErrorInfo("code.ended_sandbox", "the code ended the sandbox that it ran in", hint)

@@ -25,9 +25,9 @@ from workers.errors import WorkerError
 from workers.gpu.shares import Share
 from workers.sandbox.cgroup import CgroupUsage
 from workers.sandbox.databases import doors_to, variables
-from workers.sandbox.errors import SandboxError, SessionError
+from workers.sandbox.errors import RunnerLost, SandboxError, SessionError
 from workers.sandbox.jobs.collecting import Collected, Place, collect, keep_displays, keep_texts
-from workers.sandbox.jobs.endings import Facts, ending_of, ending_unread
+from workers.sandbox.jobs.endings import LOST, Facts, ending_of, ending_unread
 from workers.sandbox.jobs.errors import OutputsStuck
 from workers.sandbox.jobs.execution import execute
 from workers.sandbox.jobs.staging import stage
@@ -63,6 +63,10 @@ class Course:
     """How far an attempt has come; its owner stops it by `cancel`."""
 
     cancelled: bool = False
+    began: bool = False
+    """Its code may have run."""
+    lost: bool = False
+    """Its sandbox was ended from outside."""
     lease: Lease | None = None
     usage: Usage = field(default_factory=Usage)
     main: asyncio.Task[Attempt] | None = None
@@ -124,6 +128,7 @@ async def _in_lease(
                 ways = doors_to(task.databases, lease.sockets, doors, **identity, volume=task.volume)
                 await opened.enter_async_context(ways)
                 task = msgspec.structs.replace(task, env={**variables(task.databases), **task.env})
+            course.began = True
             execution = await execute(lease, task, volumes, course.tail.take)
         course.tail.end()
         facts = await _facts(lease, execution, course)
@@ -178,6 +183,10 @@ async def _handed_out(host: Leases, task: SandboxTask, course: Course) -> AsyncI
         course.lease = lease
         try:
             yield lease
+        except SessionError:
+            ended = await lease.ended()
+            course.lost = ended is not None and ended.lost
+            raise
         finally:
             course.lease = None
 
@@ -200,6 +209,8 @@ async def _broken(task: SandboxTask, course: Course, error: SessionError) -> Att
     """The sandbox went away while it was prepared, or while its outputs were read."""
     if course.cancelled:
         return _ended(task, Ending.Cancelled, ErrorInfo("job.cancelled", "cancelled while it ran"))
+    if course.lost or (isinstance(error, RunnerLost) and not course.began):
+        return _ended(task, Ending.Lost, ErrorInfo(LOST, "the sandbox was ended from outside", retryable=True))
     return not_started(task, error)
 
 
