@@ -19,6 +19,10 @@ import pytest
 from cluster.local.household import furnish
 from cluster.local.process import OwnedProcess
 from cluster.local.stage import Stage
+from tests.sandbox.conftest import IMAGES
+from workers.images.build import build
+from workers.images.recipe import load
+from workers.images.store import ImageStore
 
 LONG = "select count(*) from flights a, planes b where a.distance + b.seats = 7"
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -71,6 +75,24 @@ def test_a_count_is_printed_as_a_table(call: Call) -> None:
     run = call("sql", "-d", "flights", "select count(*) as n from flights")
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["n", "──────", "336776"]
+
+
+def test_what_code_writes_is_printed_while_it_runs_and_ctrl_c_ends_it(
+    environment: dict[str, str], call: Call, tmp_path: Path
+) -> None:
+    build(ImageStore(IMAGES), load(Path("images/base")), environment=os.environ)
+    path = tmp_path / "endless.py"
+    path.write_text("import time\nprint('first')\nwhile True: time.sleep(0.05)")
+    command = [sys.executable, "-m", "cluster", "run", "--image", "base", "--id", "endless", str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    outcome = call("result", "endless", "--wait", "30", "--json")
+    assert outcome.returncode == 15, outcome.stderr
+    assert json.loads(outcome.stdout)["stdout"] == "first\n"
 
 
 def test_the_whole_table_lands_in_one_file(call: Call, tmp_path: Path) -> None:
