@@ -19,6 +19,7 @@ import structlog
 from workers.errors import WorkerError
 from workers.gpu.desk import GpuDesk, Hold
 from workers.gpu.shares import Share
+from workers.sandbox.births import Births
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import HostClosed
 from workers.sandbox.hosting import HostSpec, HostStatus, Images
@@ -51,9 +52,7 @@ class Host:
         self._gpus = GpuDesk(Path(spec.folder) / "gpus")
         self.kept = KeptSandboxes(
             self._sandboxes,
-            self._starter,
-            self._stock,
-            self._promises,
+            Births(self._starter, self._stock, self._promises),
             self._resolve,
             spec.most_paused,
             KeptDoors(Path(spec.doors)),

@@ -20,6 +20,7 @@ import structlog
 
 from workers.errors import WorkerError
 from workers.sandbox.archive import Archive
+from workers.sandbox.births import Births, Born
 from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import (
     SandboxError,
@@ -39,15 +40,12 @@ from workers.sandbox.keeping import (
     unknown,
 )
 from workers.sandbox.kept_doors import KeptDoors
-from workers.sandbox.kinds import starting_limits
 from workers.sandbox.limits import Limits
-from workers.sandbox.promises import Promises
 from workers.sandbox.records import MAX_TENANT_CHARACTERS, PAUSED, SAVED, Record
 from workers.sandbox.replies import Execution, OnOutput
 from workers.sandbox.sandboxes import Ended, Sandboxes, to_its_end
 from workers.sandbox.snapshot import Snapshot
-from workers.sandbox.starter import Live, Starter
-from workers.sandbox.stock import Stock
+from workers.sandbox.starter import Live
 from workers.sandbox.transitions import IN_MEMORY, Event, State
 from workers.volumes.store import Volume
 
@@ -60,9 +58,7 @@ class KeptSandboxes:
     def __init__(
         self,
         sandboxes: Sandboxes,
-        starter: Starter,
-        stock: Stock,
-        promises: Promises,
+        births: Births,
         resolve: Callable[[str], Awaitable[Image]],
         most_on_disk: int,
         doors: KeptDoors,
@@ -70,9 +66,7 @@ class KeptSandboxes:
         """`resolve`: the image of a reference, which then stays on disk."""
         self._doors = doors
         self._sandboxes = sandboxes
-        self._starter = starter
-        self._stock = stock
-        self._promises = promises
+        self._births = births
         self._resolve = resolve
         self._archive = Archive(sandboxes.snapshots, most_on_disk)
         self._kept: dict[str, Kept] = {}
@@ -141,12 +135,12 @@ class KeptSandboxes:
             record, saved = self._archive.find(tenant, snapshot)
             found = await self._resolve(record.image)
             limits = Limits.from_dict(dict(record.limits))
-            kept = (await self._bring_up(whose, saved, found, limits, 1))[0]
+            (kept,) = await self._add(whose, await self._births.copies(saved, found, limits, 1))
         else:
             found = await self._resolve(image)
             limits = limits or Limits().capped_by(found.ceiling)
             check_limits(found, limits)
-            kept = await self._bring_up_new(whose, found, limits)
+            (kept,) = await self._add(whose, [await self._births.new(found, limits)])
         kept.keeps_until(expires_at_s, idle_s)
         return kept.view()
 
@@ -233,12 +227,12 @@ class KeptSandboxes:
             if kept.state is State.Paused:
                 kept.become(Event.Copy)
                 source = await self._archive.load(kept.record)
-                made = await self._bring_up(whose, source, image, kept.limits, count)
+                made = await self._add(whose, await self._births.copies(source, image, kept.limits, count))
             else:
                 self._check_free(kept)
                 source = await self._save(kept, Event.Save, f"fork-{secrets.token_hex(10)}", None)
                 try:
-                    made = await self._bring_up(whose, source, image, kept.limits, count)
+                    made = await self._add(whose, await self._births.copies(source, image, kept.limits, count))
                 finally:
                     await self._archive.delete(source.name)
         for copy in made:
@@ -309,56 +303,12 @@ class KeptSandboxes:
                     kept.touch()  # tried again when it was idle for as long once more
                     log.warning("upkeep of a kept sandbox", sandbox=kept.id, error=str(error))
 
-    async def _bring_up_new(self, whose: Whose, image: Image, limits: Limits) -> Kept:
-        promise = await self._promises.make(limits)
-        try:
-            live = await self._stock.take(image, limits)
-        except BaseException:
-            self._promises.drop(promise)
-            raise
-        return (await self._add(whose, [(live, promise)], limits))[0]
-
-    async def _bring_up(self, whose: Whose, source: Snapshot, image: Image, limits: Limits, count: int) -> list[Kept]:
-        """All of them or none."""
-        made: list[tuple[Live, int]] = []
-        promises: list[int] = []
-
-        async def one(promise: int) -> None:
-            made.append((await self._restore(source, image, limits), promise))
-
-        try:
-            for _ in range(count):
-                promises.append(await self._promises.make(limits))
-            async with asyncio.TaskGroup() as group:
-                for promise in promises:
-                    group.create_task(one(promise))
-        except BaseException as error:
-            for live, promise in made:
-                self._promises.drop_after(promise, self._starter.end(live))
-                promises.remove(promise)
-            for promise in promises:
-                self._promises.drop(promise)
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
-            raise
-        return await self._add(whose, made, limits)
-
-    async def _restore(self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str | None = None) -> Live:
-        starting = starting_limits(image, limits, self._stock.cores)
-        live = await self._starter.restored(source, image, starting, sandbox_id=sandbox_id)
-        try:
-            await self._starter.hand_out(live, limits)
-        except BaseException:
-            self._starter.end(live)
-            raise
-        return live
-
-    async def _add(self, whose: Whose, made: list[tuple[Live, int]], limits: Limits) -> list[Kept]:
+    async def _add(self, whose: Whose, born: list[Born]) -> list[Kept]:
         """With their doors open; none of them where one cannot be opened."""
         new: list[Kept] = []
-        for live, promise in made:
+        for live, promise in born:
             image = live.sandbox.image
-            record = new_record(live.id, whose, f"{image.name}@{image.digest}", limits)
+            record = new_record(live.id, whose, f"{image.name}@{image.digest}", live.limits)
             kept = self._kept[live.id] = Kept(record, State.Starting)
             kept.live, kept.promise = live, promise
             new.append(kept)
@@ -410,14 +360,12 @@ class KeptSandboxes:
         kept.become(Event.Resume)
         try:
             image = await self._resolve(kept.record.image)
-            kept.promise = await self._promises.make(kept.limits)
-            kept.live = await self._restore(await self._archive.load(kept.record), image, kept.limits, kept.id)
+            source = await self._archive.load(kept.record)
+            kept.live, kept.promise = await self._births.again(source, image, kept.limits, kept.id)
             await self._doors.open(kept.live, kept.record)
         except BaseException:
             if kept.live is not None:
                 self._let_go(kept)
-            else:
-                self._promises.drop(kept.promise)
             kept.become(Event.Failed)
             raise
         kept.become(Event.Done)
@@ -455,7 +403,7 @@ class KeptSandboxes:
         """A session with its runner again. One that does not come back is lost."""
         try:
             if not live.session.usable:
-                await self._starter.reconnect(live)
+                await self._births.reconnect(live)
             await self._doors.reach(live, kept.record)
             kept.become(event)
         except SandboxError:
@@ -468,9 +416,7 @@ class KeptSandboxes:
         """Out of memory: what it was promised is free when nothing of it runs any more."""
         live, kept.live = kept.live, None
         assert live is not None
-        ending = self._starter.end(live)
-        self._promises.drop_after(kept.promise, ending)
-        return ending
+        return self._births.end(live, kept.promise)
 
     async def _destroy(self, kept: Kept, event: Event) -> None:
         if kept.state not in (State.Ending, State.Gone):
