@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
 
 from queues.consumer import QueueConsumer
 from queues.door import Delivery
@@ -23,9 +22,10 @@ from queues.errors import BrokerAway, DoorClosed, NotConfirmed, Unroutable
 from queues.fence import queue_error
 from queues.message import PARKED, Message, dead_letter, next_attempt, read_delivery, routing_key_of
 from queues.topology import DEAD, Limits, Topology, parked, parked_exchange, retry_delay, retry_name, topology
+from queues.translation import message_of, properties_of
 from sandpool.fault import VENDOR_ERRORS, Fault, Kind, fault_of
 from sandpool.link import Lane, Link
-from sandpool.wire import CONTENT_TYPE, EVENTS_EXCHANGE
+from sandpool.wire import EVENTS_EXCHANGE
 
 _log = logging.getLogger(__name__)
 
@@ -195,16 +195,7 @@ class AmqpDoor:
         if wanted is None:  # was on its way while consuming stopped
             _give_back(token)
             return
-        properties = delivered.header.properties
-        message = Message(
-            body=delivered.body,
-            message_id=properties.message_id or "",
-            user_id=properties.user_id or "",
-            reply_to=properties.reply_to or "",
-            correlation_id=properties.correlation_id or "",
-            headers=properties.headers or {},
-        )
-        wanted[1](read_delivery(message, consumer.queue, self._service, token))
+        wanted[1](read_delivery(message_of(delivered), consumer.queue, self._service, token))
 
     async def _move(self, delivery: Delivery, exchange: str, routing_key: str, message: Message) -> None:
         """Publish elsewhere, confirmed, then ack: twice is possible, lost is not."""
@@ -218,20 +209,11 @@ class AmqpDoor:
         await self.ack(delivery)
 
     async def _publish(self, exchange: str, routing_key: str, message: Message) -> None:
-        properties = Basic.Properties(
-            content_type=CONTENT_TYPE,
-            delivery_mode=2,
-            message_id=message.message_id or None,
-            user_id=message.user_id or None,
-            reply_to=message.reply_to or None,
-            correlation_id=message.correlation_id or None,
-            headers=dict(message.headers) or None,
-        )
         link = self._require_link()
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                 lane = await link.lane(PUBLISH_TIMEOUT_S)
-                await lane.confirm(exchange, routing_key, message.body, properties)
+                await lane.confirm(exchange, routing_key, message.body, properties_of(message))
         except TimeoutError:
             raise NotConfirmed(f"no confirm from the broker within {PUBLISH_TIMEOUT_S:g} s") from None
         except Fault as fault:

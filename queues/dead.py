@@ -21,16 +21,15 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
 
 from queues.errors import BrokerAway, NotConfirmed
 from queues.fence import queue_error
 from queues.letter import Letter, read_letter, requeued
-from queues.message import Message
 from queues.topology import DEAD
+from queues.translation import message_of, properties_of
 from sandpool.fault import VENDOR_ERRORS, Fault, fault_of
 from sandpool.link import Lane, Link
-from sandpool.wire import CONTENT_TYPE, JOBS_EXCHANGE
+from sandpool.wire import JOBS_EXCHANGE
 
 OPEN_TIMEOUT_S = 15.0
 CALL_TIMEOUT_S = 30.0
@@ -127,32 +126,14 @@ class AmqpDeadLetters:
         raise BrokerAway(f"no dead letter within {CALL_TIMEOUT_S:g} s, though some are there")
 
     def _read(self, delivered: DeliveredMessage) -> Letter:
-        properties = delivered.header.properties
-        message = Message(
-            body=delivered.body,
-            message_id=properties.message_id or "",
-            user_id=properties.user_id or "",
-            reply_to=properties.reply_to or "",
-            correlation_id=properties.correlation_id or "",
-            headers=properties.headers or {},
-        )
-        return read_letter(message, self._service, delivered.delivery_tag)
+        return read_letter(message_of(delivered), self._service, delivered.delivery_tag)
 
     async def requeue(self, letter: Letter) -> None:
         key, message = requeued(letter, self._service)
-        properties = Basic.Properties(
-            content_type=CONTENT_TYPE,
-            delivery_mode=2,
-            message_id=message.message_id,
-            user_id=message.user_id,
-            reply_to=message.reply_to or None,
-            correlation_id=message.correlation_id or None,
-            headers=dict(message.headers),
-        )
         lane = self._held_lane()
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                await lane.confirm(JOBS_EXCHANGE, key, message.body, properties)
+                await lane.confirm(JOBS_EXCHANGE, key, message.body, properties_of(message))
         except TimeoutError:
             raise NotConfirmed(f"no confirm from the broker within {CALL_TIMEOUT_S:g} s") from None
         except Fault as fault:
