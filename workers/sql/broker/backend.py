@@ -32,6 +32,10 @@ _READ_ONLY = "default_transaction_read_only"
 class Holder(Protocol):
     """A session, as far as its connection knows it. Nothing here may raise."""
 
+    is_swamped: bool
+
+    def relieve(self) -> None: ...
+
     def show(self, data: bytes) -> None: ...
     def failed(self) -> None: ...
     def ready(self) -> None: ...
@@ -249,6 +253,8 @@ class Backend(asyncio.Protocol):
             holder.show(shown)
         if answers.parameters or answers.has_failed or answers.has_copy_in or answers.is_broken:
             self._heed(answers)
+        if holder is not None and holder.is_swamped:
+            holder.relieve()
         if not self.steps:
             if self._emptied is not None:
                 self._wake()

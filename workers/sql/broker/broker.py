@@ -73,7 +73,9 @@ class Broker:
     async def serve(self, path: Path, tenant: str, trail: Trail, *, most_sessions: int = 0, mode: int = 0o600) -> None:
         """Open a door at `path` (.../.s.PGSQL.5432) for this tenant. Raises OSError."""
         services = self._services
-        rulings = Rulings(self._judge, self._policy, self._shelf, tenant, writes=services.writes)
+        rulings = Rulings(
+            self._judge, self._policy, self._shelf, tenant, writes=services.writes, database=services.database
+        )
         door = Door(tenant, rulings, trail, most_sessions or services.limits.most_sessions)
         await asyncio.to_thread(path.unlink, missing_ok=True)
         loop = asyncio.get_running_loop()

@@ -446,7 +446,13 @@ class Conversation(ABC):
             return True
         self._out.append(frame)
         if frame[0] in COPY_DONE:
-            if not self.is_copying and self.backend is not None:
+            backend = self.backend
+            if (
+                not self.is_copying
+                and backend is not None
+                and backend.steps
+                and backend.steps[-1] is not steps.COPY_END
+            ):
                 self._owe(steps.COPY_END)
             self.is_copying = False
             if self._copies_simply:

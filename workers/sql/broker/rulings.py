@@ -63,12 +63,16 @@ class CatalogShelf:
 class Rulings:
     """Verdicts for one tenant on one database."""
 
-    def __init__(self, judge: Judge, policy: Policy, shelf: CatalogShelf, tenant: str, *, writes: bool) -> None:
+    def __init__(
+        self, judge: Judge, policy: Policy, shelf: CatalogShelf, tenant: str, *, writes: bool, database: str = ""
+    ) -> None:
+        """`database`: the name by which clients know it."""
         self._judge = judge
         self._policy = policy
         self._shelf = shelf
         self._tenant = tenant
         self._writes = writes
+        self._database = database
         self._known: OrderedDict[tuple[bytes, str], Ruling] = OrderedDict()
         self._bytes = 0
         self._version = ""
@@ -107,7 +111,7 @@ class Rulings:
             text = sql.decode()
         except UnicodeDecodeError:
             raise Trouble("22021", "the statement is not valid UTF-8") from None
-        facts = SessionFacts(protocol=protocol, writes=self._writes)
+        facts = SessionFacts(protocol=protocol, writes=self._writes, database=self._database)
         try:
             catalog = await self._shelf.fresh(self._shelf.ttl_s)
             found = self._known.get((sql, protocol)) if catalog.version == self._version else None

@@ -31,6 +31,8 @@ from workers.sql.broker.steps import Step
 from workers.sql.lender import Loan, Request
 from workers.sql.line import Sort
 
+MOST_OWED = 10_000
+"""Answers that a client may be owed; above it nothing more is read from it until half of them came."""
 HIGH_BYTES = 256 * 1024
 """Unread messages above this stop the reading, while the first of them waits for a verdict or a connection."""
 CANCEL_GRACE_S = 1.0
@@ -53,6 +55,7 @@ class Session(Shortcut, asyncio.Protocol):
         self._is_blocked = False
         """The first message in the buffer waits for a verdict or a connection."""
         self._is_closed = False
+        self.is_swamped = False
         self._request: Request | None = None
         self._planned: Planned | None = None
         """What the connection that is waited for shall run, where nothing but the data of this turn came."""
@@ -148,6 +151,7 @@ class Session(Shortcut, asyncio.Protocol):
         if is_torn:
             self._abort()
         self.is_quiet = self.is_alone = False
+        self.is_swamped = False
         if not self.lose(owed, is_told=is_told):
             self._trouble = Trouble("08006", "the connection to the database was lost", hint="try again")
         self.resume()
@@ -159,6 +163,12 @@ class Session(Shortcut, asyncio.Protocol):
             limit = self.services.limits.max_bytes
             self.cut_off(Trouble("54000", f"the result is larger than {limit} bytes", hint="filter or aggregate"))
             backend.cancel()
+
+    def relieve(self) -> None:
+        """Some of what the client is owed has come: read on, where enough has."""
+        if self.backend is None or len(self.backend.steps) <= MOST_OWED // 2:
+            self.is_swamped = False
+            self._unblock()
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -280,6 +290,10 @@ class Session(Shortcut, asyncio.Protocol):
         """Carry out every complete message; the rest of the data."""
         position = 0
         while (size := frame_size(data, position)) and position + size <= len(data):
+            if self.backend is not None and len(self.backend.steps) > MOST_OWED:
+                self.is_swamped = True
+                self.pause()
+                break
             kind = data[position]
             if kind == _TERMINATE:
                 self._hang_up()
