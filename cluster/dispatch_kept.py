@@ -24,6 +24,7 @@ from workers.sandbox.requests import (
     Create,
     Exec,
     Pull,
+    Push,
     Ran,
     Refused,
     Request,
@@ -38,6 +39,8 @@ ADDRESS_FILE = "ray_current_cluster"
 """Below Ray's folder: the address of the cluster that was started there. Ray's own name for it."""
 OVERHEAD_S = 180.0
 """For resuming, saving and Ray, beside what code or a command may take."""
+TRANSFER_S = 3600.0
+"""For the memory of a sandbox on its way into a volume, or out of one."""
 ELSEWHERE = (
     "sandbox.unknown", "host.full", "host.closed", "image.unknown", "database.unreachable", "sandbox.unavailable",
 )  # fmt: skip
@@ -88,7 +91,8 @@ class KeptHosts:
 
     def ask(self, tenant: str, request: Request, node: str = "") -> Views:
         """The first useful answer, or that of one node. Raises SandboxRefused, NotRunning."""
-        answer = self._first(request, lambda actor: _answer(_start(actor, tenant, request), OVERHEAD_S), node)
+        timeout_s = TRANSFER_S if isinstance(request, Push | Pull) else OVERHEAD_S
+        answer = self._first(request, lambda actor: _answer(_start(actor, tenant, request), timeout_s), node)
         assert isinstance(answer, Views)
         return answer
 

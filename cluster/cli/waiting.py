@@ -40,7 +40,7 @@ async def wait_for(invocation: Invocation, job: Job, wait_s: float | None, viewe
             finally:
                 if watching is not None:
                     watching.cancel()
-                    await asyncio.wait([watching])
+                    await asyncio.gather(watching, return_exceptions=True)  # what it could not print fails again below
         except asyncio.CancelledError:
             # Ctrl-C: nobody wants this job any more, so it must not go on using anything. By its id, because it may
             # have been sent without being confirmed yet.

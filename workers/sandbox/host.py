@@ -176,6 +176,7 @@ class Host:
             try:
                 if await self._sandboxes.runsc.wait_lost(TICK_S):
                     await self._recover()
+                    await asyncio.sleep(TICK_S)  # one that ends again and again is not started without a pause
                 await self._stock.look_after()
                 await self.kept.look_after()
                 self._refs = tuple(await asyncio.to_thread(self._images.refs))

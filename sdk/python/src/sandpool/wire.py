@@ -126,8 +126,10 @@ _encoder = msgspec.json.Encoder()
 
 _WHERE_LONG_GOES = {
     "sql": "send fewer parameters, in several jobs, or put them into a table of the database",
-    "python": "put code into a volume (file='VOLUME:KEY'), data too (inputs={'name': 'VOLUME:KEY'})",
-    "command": "put data into a volume (inputs={'name': 'VOLUME:KEY'}) and read it from /in/name",
+    "python": "put code into a volume (file='VOLUME:KEY', its key begins with TENANT/), data too "
+    "(inputs={'name': 'VOLUME:KEY'})",
+    "command": "put data into a volume (inputs={'name': 'VOLUME:KEY'}, its key begins with TENANT/) and read it from "
+    "/in/name",
 }
 
 
