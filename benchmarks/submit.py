@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import secrets
 import subprocess
 import sys
@@ -24,7 +23,8 @@ from benchmarks.peers.peer import PeerFailed
 from benchmarks.peers.worker_process import ROOT
 from benchmarks.report import Budget, Report
 from benchmarks.services import Services
-from cluster.demo import acts
+from benchmarks.usage import PeakMemory
+from benchmarks.workload import ARGUMENTS, QUERY
 from queues.amqp import AmqpDoor
 from queues.permissions import SERVICE, tenant_permissions
 from sandpool import Client, SqlJob
@@ -104,29 +104,20 @@ async def _empty(url: str) -> None:
 
 
 def _jobs(count: int) -> Iterator[SqlJob]:
-    routes = acts.ROUTES
     for number in range(count):
-        yield SqlJob(database="flights", sql=acts.SMALL, params=routes[number % len(routes)])
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        yield SqlJob(database="flights", sql=QUERY, params=ARGUMENTS[number % len(ARGUMENTS)])
 
 
 def main(count: int) -> None:
     """In a process of its own: submit so many, and say what it took."""
     with Client(os.environ[URL_VARIABLE]) as client:
         client.submit_many(_jobs(100), window=WINDOW)
-        before, cpu, begun = _peak_bytes(), time.process_time(), time.perf_counter()
-        handles = client.submit_many(_jobs(count), window=WINDOW)
-        wall_s = time.perf_counter() - begun
+        with PeakMemory(os.getpid()) as memory:
+            cpu, begun = time.process_time(), time.perf_counter()
+            handles = client.submit_many(_jobs(count), window=WINDOW)
+            wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
         assert len(handles) == count
-        seen = {
-            "wall_s": wall_s,
-            "cpu_s": time.process_time() - cpu,
-            "before_bytes": before,
-            "peak_bytes": _peak_bytes(),
-        }
+    seen = {"wall_s": wall_s, "cpu_s": cpu_s, "before_bytes": memory.before_bytes, "peak_bytes": memory.size_bytes}
     print(json.dumps(seen))
 
 

@@ -47,6 +47,7 @@ log = structlog.get_logger("sandpool.conductor")
 
 START_RETRY_S = 2.0
 CLOSE_TIMEOUT_S = 15.0
+RESTART_GRACE_S = 30.0
 POLL_S = 0.5
 CALL_TIMEOUT_S = 60.0
 WATCH_S = 5.0
@@ -119,9 +120,15 @@ class ConductorActor:
 
     async def restart(self) -> None:
         """Drain, and end this process: Ray starts another one, with the configuration and the code of that moment."""
-        if self._conductor is not None:
-            await self._conductor.drain(self._settings.scheduler.drain_timeout_s)
-        os._exit(EXIT_CODE)
+        timeout_s = self._settings.scheduler.drain_timeout_s
+        try:
+            if self._conductor is not None:
+                async with asyncio.timeout(timeout_s + RESTART_GRACE_S):
+                    await self._conductor.drain(timeout_s)
+        except Exception:
+            log.exception("not drained in order")
+        finally:
+            os._exit(EXIT_CODE)  # whatever became of the drain: one that takes nothing more must not stay
 
     async def life(self) -> str:
         """Another one after a restart."""

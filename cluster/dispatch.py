@@ -71,6 +71,10 @@ class RayBench:
         self._left: set[str] = set()
         """Nodes that are there and have no workers of ours: they drain, or rest."""
         self._leaving: set[asyncio.Task[None]] = set()
+        self._to_fill: set[str] = set()
+        """Nodes that wait for their workers."""
+        self._to_share = False
+        """Connections are not where they should be."""
         self.own_node_drains = asyncio.Event()
         self._wanted: Callable[[], Sequence[SandboxNeed]] = lambda: ()
         self._scaling = Scaling(growth, lambda: self._wanted()) if growth is not None else None
@@ -124,19 +128,25 @@ class RayBench:
         self._views.all_changed(members)
         if gone:
             self._on_change()  # whoever waits may have waited for that node
-        if gone or come:
-            await self._fill(come - self._left)
+        self._to_fill = (self._to_fill | come) & members.keys() - self._left
+        self._to_share = self._to_share or bool(gone or come)
+        if self._to_share:
+            await self._fill()
 
-    async def _fill(self, names: Collection[str]) -> None:
-        """Give these nodes their workers, and every database's connections to the nodes that have any."""
-        self._hosts.place([self._members[name] for name in names if self._members[name].hosts], NAMESPACE)
+    async def _fill(self) -> None:
+        """Give nodes their workers, and every database's connections to the nodes that have any. What fails, because a
+        node is lost again or Ray is away, is done at the next look."""
+        self._hosts.place([self._members[name] for name in self._to_fill if self._members[name].hosts], NAMESPACE)
+        self._to_fill = set()
         await asyncio.gather(self._hosts.open(), self._share())
 
     async def _share(self) -> None:
+        self._to_share = True
         staying = {name: member for name, member in self._members.items() if name not in self._left}
         for database, spec in self._specs.items():
             sizes = shares(spec.budget, database in self._pinned, staying.values())
             await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
+        self._to_share = False
         self._views.all_changed(self._members)
         self._on_change()
 
@@ -174,7 +184,8 @@ class RayBench:
         resting = {name for name in self._left if name in self._members and not self._members[name].drains}
         if needed and resting and not self._leaving:
             self._left -= resting
-            await self._fill(resting)
+            self._to_fill |= resting
+            await self._fill()
 
     def _stays(self, name: str) -> bool:
         """The head, our own node, and what databases are pinned to work on when they idle, too."""
@@ -189,9 +200,12 @@ class RayBench:
         task.add_done_callback(self._leaving.discard)
 
     async def _give_up(self, name: str, drain_timeout_s: float) -> None:
-        await asyncio.gather(self._pools.leave(name, drain_timeout_s), self._hosts.leave(name, drain_timeout_s))
-        log.info("node left", node=name)
-        await self._share()
+        try:
+            await asyncio.gather(self._pools.leave(name, drain_timeout_s), self._hosts.leave(name, drain_timeout_s))
+            log.info("node left", node=name)
+            await self._share()
+        except Exception as error:  # noqa: BLE001 - Ray may be away; the connections are shared at the next look
+            log.warning("a node did not leave in order", node=name, error=f"{type(error).__name__}: {error}")
 
     def _is_busy(self, name: str) -> bool:
         return self._pools.busy(name) or self._hosts.busy(name)

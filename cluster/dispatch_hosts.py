@@ -180,7 +180,6 @@ class Hosts:
             return
         for name, number in seats(self._seats, members).items():
             member = next(member for member in members if member.name == name)
-            self._seats[name] = member.machine, number
             spec = _own(self._spec, number)
             self._doors[name] = spec.doors
             actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
@@ -188,6 +187,7 @@ class Hosts:
             self._links[name] = HostLink(
                 actor, spec, self._grace_s, partial(self._said, name), near=near, scheduler=self._who.mailbox
             )
+            self._seats[name] = member.machine, number
 
     def _said(self, node: str) -> None:
         self.on_change(node)

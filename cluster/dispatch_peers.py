@@ -41,8 +41,8 @@ class Peers:
 
     async def _ask(self, name: str, tenant: str, call: bytes, timeout_s: float) -> bytes:
         try:
-            actor: Any = await asyncio.to_thread(ray.get_actor, name, self._namespace)
             async with asyncio.timeout(timeout_s):
+                actor: Any = await asyncio.to_thread(ray.get_actor, name, self._namespace)
                 answer: bytes = await actor.answer.remote(tenant, call)
                 return answer
         except (RayError, ValueError, TimeoutError) as error:

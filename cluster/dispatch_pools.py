@@ -72,8 +72,8 @@ class Pools:
                 own = with_doors(msgspec.structs.replace(spec, budget=size), doors(name))
                 links[database] = self._start(members[name], own, namespace)
                 links[database].on_answers = lambda: self.on_answers()
-                opened.append(self._open(links[database], size))
-        await asyncio.gather(*opened)
+                opened.append((links[database], size))
+        await asyncio.gather(*(self._open(link, size) for link, size in opened))
 
     def forget(self, name: str) -> None:
         """The node is gone, and all that ran there."""

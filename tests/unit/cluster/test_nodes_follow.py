@@ -239,3 +239,24 @@ async def test_the_views_of_nodes_are_made_anew_for_what_changed_only(
     await running
     assert bench.nodes().nodes["b"].pools["flights"].busy == 0
     assert set(made) == {"b"}
+
+
+async def test_a_node_whose_workers_did_not_start_gets_them_at_the_next_look(
+    bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray was away in that moment, and the set of nodes does not change again."""
+    start, failures = Pools._start, [RuntimeError("Ray is away")]
+
+    def sometimes(self: Pools, member: Member, spec: PoolSpec, namespace: str) -> Any:
+        if member.name == "b" and failures:
+            raise failures.pop()
+        return start(self, member, spec, namespace)
+
+    monkeypatch.setattr(Pools, "_start", sometimes)
+    with pytest.raises(RuntimeError):
+        await bench._follow(cluster("a", "b"))
+    await bench._follow(cluster("a", "b"))
+    assert [sorted(node.pools) for node in bench.nodes().nodes.values()] == [["flights"], ["flights"]]
+    assert [actors[name].budget for name in "ab"] == [4, 4]
+    await bench._follow(cluster("a", "b"))
+    assert not bench._to_share
