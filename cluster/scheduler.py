@@ -148,8 +148,11 @@ class Scheduler:
                     await self._settle(run, outcome)
         except VolumeError as error:
             if error.retry:
-                raise
-            await self._cannot_end(run, error)
+                # It has ended, but its group was not told: the message comes again and finds the record.
+                run.reason = error.message
+                await self._again(run, retry.Again(REPEAT_DELAY_S, f"placement.{error.code}"))
+            else:
+                await self._cannot_end(run, error)
         finally:
             del self._running[key]
             self.observer.left(run)
@@ -172,11 +175,15 @@ class Scheduler:
                 # No record, no ending: the broker keeps the job until the volume takes records again.
                 conclusion = retry.Again(REPEAT_DELAY_S, f"placement.{error.code}")
                 run.reason = error.message
-        self.observer.retried(run, conclusion.code)
-        log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=conclusion.code)
-        self.returned.add(run, conclusion.code, conclusion.delay_s)
-        await self._door.retry(run.delivery, conclusion.delay_s, conclusion.code)
+        await self._again(run, conclusion)
         return None
+
+    async def _again(self, run: Run, again: retry.Again) -> None:
+        """Back to the broker, for another time."""
+        self.observer.retried(run, again.code)
+        log.info("retry", job=run.job.id, tenant=run.tenant, attempt=run.number, code=again.code)
+        self.returned.add(run, again.code, again.delay_s)
+        await self._door.retry(run.delivery, again.delay_s, again.code)
 
     async def _decide(self, run: Run) -> Outcome | retry.Again:
         """Admit, place, run: what the job's ending would be, or that it comes back for another attempt."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster import groups as module
 from cluster.groups import Groups
 from queues.errors import BrokerAway
 from queues.memory.broker import SERVICE_USER as SERVICE
@@ -18,6 +19,7 @@ from sandpool.outcome import Ending
 from sandpool.wire import GroupEnding, decode_group
 from tests.unit.cluster.test_scheduler import House, job
 from workers.attempt import Attempt, Statement
+from workers.errors import VolumeFull
 from workers.volumes.keys import group_prefix
 
 LISTENER = "sandpool.listener"
@@ -153,3 +155,32 @@ def test_a_group_out_of_its_range_is_refused(name: str, size: int) -> None:
 
 def test_a_group_is_no_part_of_what_a_job_does() -> None:
     assert digest(job(id="a", group=Group("g", 1))) == digest(job(id="a"))
+
+
+async def test_a_volume_that_takes_no_marks_is_waited_for_and_no_fault_of_the_scheduler(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job has ended; fifteen such faults would have made it a dead letter."""
+    codes: list[str] = []
+    retry = house.door.retry
+
+    async def seen(delivery: Any, delay_s: float, code: str) -> None:
+        codes.append(code)
+        await retry(delivery, 0.0, code)
+
+    mark, failures = module.acreate_mark, [VolumeFull("no room")]
+
+    async def full(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await mark(*args)
+
+    monkeypatch.setattr(house.door, "retry", seen)
+    monkeypatch.setattr(module, "acreate_mark", full)
+    handle = await (await house.client()).submit(job(group=Group("once", 1)))
+    assert (await handle.outcome(timeout=5)).ending is Ending.Succeeded
+    async with asyncio.timeout(5):
+        while not (found := events(house)):
+            await asyncio.sleep(0.02)
+    assert found[0].endings == {"Succeeded": 1}
+    assert codes == ["placement.volume.full"] and len(house.bench.ran) == 1
