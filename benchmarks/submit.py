@@ -2,7 +2,7 @@
 
 Against RabbitMQ, by a client in a process of its own, with no scheduler: what is measured is the sender. `submit_many`
 gives a handle for each job, which is what its memory grows by. (`run_many`, on which `sandpool batch` stands, keeps
-none: tests/unit/sdk/test_batch.py holds it to its window.)
+none: a test holds its memory to its window.)
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -86,3 +87,19 @@ def test_what_the_callers_iterable_raises_reaches_the_caller() -> None:
 
     with Client(ForgetfulTransport(losses=0)) as client, pytest.raises(LookupError, match="no more rows"):
         list(client.run_many(broken(), timeout=5))
+
+
+async def test_memory_of_a_run_is_its_window_however_many_jobs_there_are() -> None:
+    async def peak_bytes(count: int) -> int:
+        """Most that a run of so many jobs held at once."""
+        made = (SqlJob(database="d", sql=f"select {number}") for number in range(count))
+        async with AsyncClient(ForgetfulTransport(0)) as client:
+            tracemalloc.start()
+            ended = [outcome.job_id async for outcome in client.run_many(made, max_in_flight=20, timeout=10)]
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert len(ended) == count
+        return peak - count * 100  # what this list of ids itself takes
+
+    small, large = await peak_bytes(200), await peak_bytes(1600)
+    assert large - small < 100_000, "1,400 jobs more; one of them held is a kilobyte"
