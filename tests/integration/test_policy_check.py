@@ -17,15 +17,20 @@ from tests.support import policy_corpus as corpus
 COMMAND = [sys.executable, "-c", "from cluster.cli import main; main()", "policy", "check"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A running check of the corpus's restricted postgres policy."""
+    """A running check, for all of the file: no question may be the last that it answers."""
+    with start() as running:
+        yield running
+        running.kill()
+
+
+def start() -> subprocess.Popen[bytes]:
+    """A check of the corpus's restricted postgres policy."""
     options = ["--policy", str(corpus.CORPUS / "restricted.toml"), "--dialect", "postgres"]
     schema = ["--schema", str(corpus.CORPUS / "postgres_schema.sql")]
     command = [*COMMAND, *options, *schema]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
-        yield running
-        running.kill()
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def ask(process: subprocess.Popen[bytes], line: bytes) -> dict[str, Any]:
@@ -87,8 +92,9 @@ def test_monsters_are_denied_quickly(process: subprocess.Popen[bytes], text: str
     assert ask(process, question(2, "SELECT 2"))["verdict"] == "allow"
 
 
-def test_the_end_of_input_is_the_end_and_exits_with_0(process: subprocess.Popen[bytes]) -> None:
-    out, _ = process.communicate(question(1, "SELECT 1") + b"\n\n" + question(2, "SELECT 2"), timeout=60)
+def test_the_end_of_input_is_the_end_and_exits_with_0() -> None:
+    with start() as process:
+        out, _ = process.communicate(question(1, "SELECT 1") + b"\n\n" + question(2, "SELECT 2"), timeout=60)
     assert [json.loads(line)["id"] for line in out.splitlines()] == [1, 2]
     assert process.returncode == 0
 
