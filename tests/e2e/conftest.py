@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cluster.demo.house import House, open_house
 from sandpool import Client
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers share the tests out by clusters (`--dist loadgroup`): they mostly wait, so both fit on two cores."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            shares_the_house = "house" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("house" if shares_the_house else item.path.stem))
 
 
 @pytest.fixture(scope="session")
