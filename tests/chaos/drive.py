@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 from cluster.local.leash import descendants
 from sandpool import AsyncClient, Outcome
 from sandpool.errors import SandpoolError
+from sandpool.job import Job
 from tests.chaos.faults import break_it, title_of
 from tests.chaos.house import ChaosHouse
 from tests.chaos.plan import Fault, Plan, Step
@@ -19,11 +21,13 @@ IN_FLIGHT = 200
 SILENCE_S = 60.0
 """Without any outcome for this long, the client starts over: the submission may be lost with its connection."""
 LOOK_S = 1.0
+LONGEST_HOLD_S = 2.0
+"""How long one job is held back for a fault; bounded, for the client that draws the jobs may be broken itself."""
 PAGE_MIB = 4096 / 2**20
 
 
 async def drive(house: ChaosHouse, plan: Plan, timeout_s: float, say: Callable[[str], None]) -> dict[str, Outcome]:
-    """Every job's outcome. Raises TimeoutError, naming what is missing, when the cluster does not get done."""
+    """Every job's outcome, after every fault. Raises TimeoutError, naming what is missing, when it takes too long."""
     waiting = {step.job.id: step for step in plan.steps}
     outcomes: dict[str, Outcome] = {}
     monkey = _Monkey(house, plan.faults, say)
@@ -43,6 +47,7 @@ async def drive(house: ChaosHouse, plan: Plan, timeout_s: float, say: Callable[[
                 await asyncio.sleep(0.5)
     finally:
         await asyncio.to_thread(monkey.finish)
+    assert monkey.begun == len(plan.faults), "the jobs ran out before the faults did"
     return outcomes
 
 
@@ -51,15 +56,26 @@ async def _submit(
 ) -> None:
     cancelling = asyncio.create_task(_cancel(client, [step for step in steps if step.cancel], waiting))
     try:
-        jobs: Iterable = (step.job for step in steps)
-        async for outcome in client.run_many(jobs, max_in_flight=IN_FLIGHT, timeout=SILENCE_S):
-            known = outcomes.setdefault(outcome.job_id, outcome)
-            assert (known.ending, known.ended_at) == (outcome.ending, outcome.ended_at), "two endings of one job"
-            waiting.pop(outcome.job_id, None)
-            monkey.seen = len(outcomes)
+        # As `run_many`, but of an iterable that may block.
+        batches = client.batches(_held_back(steps, monkey), None, IN_FLIGHT, "", SILENCE_S, off_loop=True)
+        async with aclosing(batches):
+            async for batch in batches:
+                for outcome in batch:
+                    known = outcomes.setdefault(outcome.job_id, outcome)
+                    assert (known.ending, known.ended_at) == (outcome.ending, outcome.ended_at), "two endings"
+                    waiting.pop(outcome.job_id, None)
+                    monkey.seen = len(outcomes)
     finally:
         cancelling.cancel()
         await asyncio.gather(cancelling, return_exceptions=True)
+
+
+def _held_back(steps: list[Step], monkey: _Monkey) -> Iterator[Job]:
+    """The jobs, no faster than the faults: on a fast machine the work would else be done before the worst has come."""
+    for step in steps:
+        monkey.hold(len(monkey.given))
+        monkey.given.add(step.job.id)
+        yield step.job
 
 
 async def _cancel(client: AsyncClient, steps: list[Step], waiting: dict[str, Step]) -> None:
@@ -84,11 +100,23 @@ class _Monkey:
         self._error: BaseException | None = None
         self._threads = [threading.Thread(target=self._work), threading.Thread(target=self._watch)]
         self.seen = 0
+        self.begun = 0
+        """How many of the faults."""
+        self.given: set[str] = set()
+        """Jobs that were submitted at least once."""
         self.most_mib: dict[str, float] = {}
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def hold(self, number: int) -> None:
+        """Wait, a bounded while, until every fault has begun that is due well before this job, as its number goes."""
+        until = time.monotonic() + LONGEST_HOLD_S
+        while time.monotonic() < until and not self._over.is_set() and self._error is None:
+            if self.begun == len(self._faults) or self._faults[self.begun].after > number - IN_FLIGHT:
+                return
+            time.sleep(0.02)
 
     def check(self) -> None:
         """Raises what went wrong in a fault: it did not heal, so waiting is in vain."""
@@ -113,6 +141,7 @@ class _Monkey:
                 if self._over.is_set():
                     return
                 started = time.monotonic()
+                self.begun += 1
                 break_it(self._house, fault.name)
                 self._say(f"{self.seen} endings: {fault.name}, {time.monotonic() - started:.1f} s")
         except BaseException as error:

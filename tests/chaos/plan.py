@@ -101,8 +101,10 @@ def plan(seed: int, jobs: int, faults: int, now: datetime) -> Plan:
     names: list[str] = []
     while len(names) < faults:
         names += random.sample(FAULTS, len(FAULTS))
-    # The last tenth is left in peace, so that what was broken has work to show that it is whole again.
-    moments = sorted(random.randrange(jobs // 50, jobs * 9 // 10) for _ in range(faults))
+    # Apart, so that each meets work under way. The last tenth of the jobs is left in peace: what was broken then has
+    # work to show that it is whole again.
+    first, span = jobs // 50, jobs * 9 // 10 - jobs // 50
+    moments = [first + int(span * (number + random.random()) / faults) for number in range(faults)]
     return Plan(seed, steps, tuple(Fault(name, after) for name, after in zip(names, moments, strict=False)))
 
 
