@@ -7,13 +7,12 @@ when its time or its output is used up; it never ends the sandbox.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from workers.sandbox.capture import Budget, Pipe
-from workers.sandbox.channel import Channel
+from workers.sandbox.channel import Channel, Reply
 from workers.sandbox.errors import RunscHung
 from workers.sandbox.invocation import Finished
 
@@ -40,11 +39,19 @@ async def run_captured(
         request = await channel.send(argv, (source, stdout.write_end, stderr.write_end))
         stdout.hand_over()
         stderr.hand_over()
-        code = await _code_unless_full(channel, request, full, timeout_s)
-        if code is None:
-            await end_inside()
-        else:
-            await asyncio.gather(stdout.ended(DRAIN_S), stderr.ended(DRAIN_S))
+        reply = asyncio.ensure_future(channel.reply(request, "exec", timeout_s))
+        try:
+            code = await _code_unless_full(reply, full)
+            if code is None:
+                # Before `runsc exec` itself is given up, which is the one that says what to kill.
+                await end_inside()
+            else:
+                await asyncio.gather(stdout.ended(DRAIN_S), stderr.ended(DRAIN_S))
+        finally:
+            reply.cancel()
+            await asyncio.wait((reply,))
+            if not reply.cancelled():
+                reply.exception()  # it came while the command was ended: looked at, and of no interest any more
         return Finished(
             stdout=stdout.close(),
             stderr=stderr.close(),
@@ -59,9 +66,8 @@ async def run_captured(
         stderr.close()
 
 
-async def _code_unless_full(channel: Channel, request: int, full: asyncio.Event, timeout_s: float) -> int | None:
-    """The command's exit code, or None when its time or its output is used up first (then it is killed)."""
-    reply = asyncio.ensure_future(channel.reply(request, "exec", timeout_s))
+async def _code_unless_full(reply: asyncio.Future[Reply], full: asyncio.Event) -> int | None:
+    """The command's exit code, or None when its time or its output is used up first."""
     overflow = asyncio.ensure_future(full.wait())
     try:
         await asyncio.wait((reply, overflow), return_when=asyncio.FIRST_COMPLETED)
@@ -70,10 +76,6 @@ async def _code_unless_full(channel: Channel, request: int, full: asyncio.Event,
         return None
     finally:
         overflow.cancel()
-        if not reply.done():
-            reply.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reply
 
 
 def _memory_file(content: bytes) -> int:

@@ -50,6 +50,8 @@ RUNSC_FAILED, NOT_STARTED = 128, 127
 """runsc's exit code for its own failures; a shell's for a program that cannot be started."""
 ENDING_S = 0.3
 """For the news of a sandbox's end, which may come after the news of the command that ran in it."""
+PID_FILE_S = 2.0
+"""For the number of a process: one that floods its output is over its limit before runsc has written that."""
 SAID_BYTES = 16 * 1024
 LISTING_BYTES = 16 * 1024 * 1024
 HOST_DESCRIPTORS = 20_000
@@ -285,7 +287,7 @@ class Runsc:
     async def _end_inside(self, sandbox_id: str, pid_file: Path) -> None:
         """Kill a process inside that has used up its time or output; where that fails, everything inside."""
         try:
-            inside = (await asyncio.to_thread(pid_file.read_text)).strip()
+            inside = await asyncio.to_thread(_read_pid, pid_file)
             await self._call("kill", f"--pid={inside}", sandbox_id, "9", timeout_s=self._deadlines.query_s)
         except (OSError, SandboxError):
             with contextlib.suppress(SandboxError):
@@ -363,3 +365,16 @@ def _parse_state(verb: str, item: Any) -> SandboxState:
         return SandboxState(sandbox_id=item["id"], pid=item["pid"], status=item["status"])
     except (KeyError, TypeError) as error:
         raise RunscFailed(verb, 0, f"not the state of a sandbox: {str(item)[:200]}") from error
+
+
+def _read_pid(pid_file: Path) -> int:
+    """The number that runsc writes once the process runs. Blocks, for PID_FILE_S at most. Raises OSError."""
+    until_s = time.monotonic() + PID_FILE_S
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            said = pid_file.read_text().strip()
+            if said.isdigit():
+                return int(said)
+        if time.monotonic() >= until_s:
+            raise FileNotFoundError(f"{pid_file.name}: runsc named no process")
+        time.sleep(0.005)
