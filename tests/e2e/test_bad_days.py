@@ -81,7 +81,7 @@ def configured(stage: Stage, text: str) -> str:
     )
     stage.postgres.execute("GRANT DELETE ON flights TO careless", "flights")
     more = f'[databases.careless]\ndsn = "{dsn}"\npolicy = "policies/flights.toml"\nbudget = 2\n'
-    text = text.replace("[ray]", "[scheduler]\nsweep_interval_s = 1.0\n\n[ray]").replace(
+    text = text.replace("[scheduler]\n", "[scheduler]\nsweep_interval_s = 1.0\n").replace(
         '["flights", "bookings"]', '["flights", "bookings", "careless"]'
     )
     return f"{text}\n{more}"
