@@ -14,6 +14,7 @@ from queues.errors import AccessRefused, BrokerAway, NotConfirmed, TopologyMisma
 from queues.topology import Limits
 from sandpool import AsyncClient, SqlJob
 from sandpool.errors import BrokerUnavailable, UsageError
+from sandpool.link import Lane, Link
 from tests.support.answerer import Answerer
 from tests.support.brokers import SERVICE, Inbox, RealBroker, until
 from tests.support.door_suite import SQL_BATCH, job, submit
@@ -238,3 +239,18 @@ async def _has(what: object) -> bool:
 def _restart(node: RabbitNode) -> None:
     node.stop()
     node.start()
+
+
+async def test_a_network_that_breaks_every_connection_at_once_is_not_tried_dozens_of_times(broker: RealBroker) -> None:
+    lives = 0
+
+    async def prepare(lane: Lane) -> None:
+        nonlocal lives
+        lives += 1
+        asyncio.get_running_loop().call_later(0.01, lane.broken.set)
+
+    link = Link(broker.urls[SERVICE], "breaking", prepare, lambda: None)
+    await link.open(10)
+    await asyncio.sleep(1.5)
+    await link.close()
+    assert 2 <= lives <= 6, "each life is one more delivery of whatever was held"

@@ -37,6 +37,8 @@ CONNECT_TIMEOUT_S = 30.0
 """For connecting and declaring together."""
 CLOSE_TIMEOUT_S = 5.0
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STEADY_S = 10.0
+"""A connection that lived as long was none that broke at once."""
 LARGE_WRITE_BYTES = 64 * 1024
 """Above this a writer waits until the socket took it; what is below is bounded by the number of unsettled messages."""
 
@@ -227,19 +229,18 @@ class Link:
         await asyncio.gather(*self._farewells, return_exceptions=True)
 
     async def _keep(self) -> None:
-        failures = 0
+        now_s = asyncio.get_running_loop().time
+        failures = short_lives = 0
         while True:
             try:
                 lane = await self._connect()
             except Fault as fault:
                 self._reason = fault
                 self._up.set()
-                pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)] * (0.5 + random.random() / 2)
+                await _pause(failures, fault.text)
                 failures += 1
-                _log.warning("message broker away (%s); next try in %.1f s", fault.text, pause_s)
-                await asyncio.sleep(pause_s)
                 continue
-            failures = 0
+            failures, since_s = 0, now_s()
             self._lane = lane
             self._up.set()
             try:
@@ -249,6 +250,11 @@ class Link:
                 self._reason = Fault(Kind.AWAY, "the connection broke")
                 self._part_with(lane.connection)
                 self._on_down()
+            # The broker counts what a broken connection held as one more delivery, and a job with many of them is
+            # given up: a network on which connections live for a moment must not bring them about in seconds.
+            short_lives = short_lives + 1 if now_s() - since_s < STEADY_S else 0
+            if short_lives:
+                await _pause(short_lives - 1, "the connection broke soon")
 
     async def _connect(self) -> Lane:
         connection = aiormq.Connection(self._url)
@@ -284,6 +290,13 @@ class Link:
         farewell = asyncio.get_running_loop().create_task(_close(connection))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
+
+
+async def _pause(failures: int, reason: str) -> None:
+    """After so many failures before this one."""
+    pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)] * (0.5 + random.random() / 2)
+    _log.warning("message broker away (%s); next try in %.1f s", reason, pause_s)
+    await asyncio.sleep(pause_s)
 
 
 async def _ended(lane: Lane) -> None:
