@@ -141,10 +141,13 @@ class ChaosHouse:
         """The cluster's process, where there is one just now."""
         return self._cluster.pid if self._cluster is not None else None
 
-    def drain(self) -> None:
-        """End the cluster as Ctrl-C does; servers and proxies stay."""
+    def drain(self) -> bool:
+        """End the cluster as Ctrl-C does; servers and proxies stay. False: it did not end in time and was killed, as
+        a service manager does; then the next start has to clear up."""
         assert self._cluster is not None
+        seen = len(self._log.read_bytes())
         self._cluster.stop()
+        return b'{"state":"stopped"' in self._log.read_bytes()[seen:]
 
     @property
     def sandboxes(self) -> Path:

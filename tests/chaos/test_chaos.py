@@ -62,7 +62,11 @@ async def test_every_job_has_exactly_one_ending_whatever_breaks(
     say(f"{len(outcomes)} outcomes: {dict(Counter(outcome.ending.value for outcome in outcomes.values()))}")
     say(f"sessions: {dict(sessions.seen)}, longest {sessions.longest_s:.1f} s")
     await asyncio.to_thread(connections_are_idle, house)
-    await asyncio.to_thread(house.drain)
+    if not await asyncio.to_thread(house.drain):
+        # Ray's calls may hang for long after a clock has jumped. What is killed so, the next start clears up.
+        say("the drain took too long: killed, started again and drained")
+        await asyncio.to_thread(house.restart, kill=False)
+        assert await asyncio.to_thread(house.drain), "a cluster that has just been started drains in time"
     volumes = {
         "results": open_volume(VolumeSpec(name="results", url=house.volume.as_uri())),
         "bucket": open_volume(VolumeSpec(name="bucket", url=house.s3.url, options=house.s3.options)),
