@@ -54,6 +54,8 @@ class AmqpDoor:
         self._topology = topology(limits)
         self._wanted: dict[str, tuple[int, OnDelivery]] = {}
         self._consumers: dict[str, QueueConsumer] = {}
+        self._late: list[_Token] | None = None
+        """What arrives while the consumers are being cancelled."""
         self._unheard_until_s = 0.0
         self._link: Link | None = None
         self._url = url
@@ -85,11 +87,16 @@ class AmqpDoor:
 
     async def stop_consuming(self) -> None:
         self._wanted.clear()
+        late: list[_Token] = []
+        self._late = late
         for consumer in list(self._consumers.values()):
             try:
                 await consumer.set_prefetch(0)
             except VENDOR_ERRORS as error:
                 _log.info("consumer ended with its connection: %s", fault_of(error).text)
+        self._late = None
+        for token in late:
+            _give_back(token)
 
     async def ack(self, delivery: Delivery) -> None:
         token: _Token = delivery.token
@@ -193,7 +200,12 @@ class AmqpDoor:
         token = _Token(consumer, consumer_tag, delivered.delivery_tag or 0)
         wanted = self._wanted.get(consumer.queue)
         if wanted is None:  # was on its way while consuming stopped
-            _give_back(token)
+            # Not back before every consumer is cancelled: the broker would hand it to one of them again, at once and
+            # over and over, until that was too often.
+            if self._late is None:
+                _give_back(token)
+            else:
+                self._late.append(token)
             return
         wanted[1](read_delivery(message_of(delivered), consumer.queue, self._service, token))
 

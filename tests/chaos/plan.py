@@ -66,8 +66,7 @@ HARDER = (
     "let the clock jump ahead",
     "let the clock jump back",
 )
-"""Only in `make chaos`. After them a job may still be given up that was handed out too often (`job.poison`), and Ray's own
-calls hang for as long as a clock has jumped: known, not solved (README, limits)."""
+"""Only in `make chaos`: after them Ray's own calls may hang, and jobs be handed out too often (README, limits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,8 @@ class Plan:
 
 
 def plan(seed: int, jobs: int, kinds: tuple[str, ...], faults: int, now: datetime) -> Plan:
-    """The plan of this seed, with `faults` of these `kinds`. Every fault happens once before any happens twice. `now`: deadlines are moments."""
+    """The plan of this seed, with `faults` of these kinds, each once before any comes twice. `now`: deadlines are
+    moments."""
     random = Random(seed)
     steps = tuple(_step(random, f"chaos-{seed}-{number:05d}", now) for number in range(jobs))
     names: list[str] = []

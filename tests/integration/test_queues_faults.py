@@ -10,6 +10,7 @@ import pytest
 
 from cluster.local.rabbitmq import RabbitNode
 from queues.amqp import AmqpDoor
+from queues.door import Delivery
 from queues.errors import AccessRefused, BrokerAway, NotConfirmed, TopologyMismatch
 from queues.topology import Limits
 from sandpool import AsyncClient, SqlJob
@@ -254,3 +255,26 @@ async def test_a_network_that_breaks_every_connection_at_once_is_not_tried_dozen
     await asyncio.sleep(1.5)
     await link.close()
     assert 2 <= lives <= 6, "each life is one more delivery of whatever was held"
+
+
+async def test_what_arrives_while_consuming_stops_is_handed_out_once_more_and_not_over_and_over(
+    broker: RealBroker, door: AmqpDoor
+) -> None:
+    for number in range(300):
+        await submit(broker, job(number))
+    taken, acks = Inbox(), set[asyncio.Task[None]]()
+
+    def take(delivery: Delivery) -> None:
+        taken(delivery)
+        acks.add(asyncio.ensure_future(door.ack(delivery)))
+
+    await door.consume(SQL_BATCH, 20, take)
+    await taken.wait_for(40)
+    await door.stop_consuming()
+    await asyncio.gather(*acks)
+    done = len(taken.got)
+    assert done < 300, "there is something left to hand out again"
+    again = Inbox()
+    await door.consume(SQL_BATCH, 300, again)
+    await again.wait_for(300 - done)
+    assert max(delivery.deliveries for delivery in again.got) <= 2
