@@ -55,11 +55,14 @@ class Pipeline:
                     await confirm
             except TimeoutError:
                 raise BrokerUnavailable(f"no confirm from the broker within {self._timeout_s:g} s") from None
-            except BrokerUnavailable:
+            except BrokerUnavailable as error:
                 if time.monotonic() + pause_s >= self._deadline_s:
                     raise
                 await asyncio.sleep(pause_s)
-                confirm = await self._transport.publish(message, self._left_s())
+                try:
+                    confirm = await self._transport.publish(message, self._left_s())
+                except BrokerUnavailable:
+                    raise error from None  # why it was not taken says more than that there is no connection now
             else:
                 self._deadline_s = time.monotonic() + self._timeout_s
                 return
