@@ -10,35 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.app import Conductor, open_volumes, parts_of
-from cluster.embedded import EmbeddedBench
+from cluster.app import open_volumes, parts_of
 from cluster.settings import Settings, load
-from queues.memory.broker import MemoryBroker
-from queues.memory.door import MemoryDoor
-from queues.memory.transport import MemoryTransport
 from sandpool import AsyncClient, CommandJob, Limits, PythonJob, SqlJob
 from sandpool.outcome import Ending
 from tests.sandbox.conftest import IMAGES
+from tests.sandbox.embedded import CONFIG, embedded_client
 from workers.sandbox.image import Image
 from workers.volumes.store import Volume
 
-CONFIG = """
-folder = "{folder}/state"
-[broker]
-url = "memory://"
-[volumes.results]
-url = "file://{folder}/volume"
-[sandboxes]
-folder = "{folder}/h"
-images = "{images}"
-memory_bytes = 4294967296
-[databases.sets]
-engine = "duckdb"
-source = "results:acme/sets/"
-policy = "policy.toml"
-[tenants.acme]
-databases = ["sets"]
-"""
 POLICY = """
 dialect = "duckdb"
 [tables.flights]
@@ -65,17 +45,8 @@ def volumes(settings: Settings) -> dict[str, Volume]:
 
 @pytest.fixture
 async def client(settings: Settings, volumes: dict[str, Volume]) -> AsyncIterator[AsyncClient]:
-    parts = parts_of(settings)
-    broker = MemoryBroker()
-    broker.add_tenant("acme")
-    bench = EmbeddedBench(parts.pools, volumes, parts.host)
-    conductor = Conductor(settings, parts, MemoryDoor(broker), bench, volumes)
-    await conductor.start()
-    try:
-        async with AsyncClient(MemoryTransport(broker, "acme")) as client:
-            yield client
-    finally:
-        await conductor.drain(5)
+    async with embedded_client(settings, volumes) as client:
+        yield client
 
 
 async def test_code_runs_from_client_to_outcome_and_its_files_are_read_back(client: AsyncClient) -> None:

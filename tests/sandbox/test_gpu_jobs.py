@@ -15,15 +15,12 @@ from typing import Any
 
 import pytest
 
-from cluster.app import Conductor, open_volumes, parts_of
-from cluster.embedded import EmbeddedBench
+from cluster.app import open_volumes, parts_of
 from cluster.settings import Settings, load
-from queues.memory.broker import MemoryBroker
-from queues.memory.door import MemoryDoor
-from queues.memory.transport import MemoryTransport
 from sandpool import AsyncClient, Gpu, PythonJob
 from sandpool.outcome import Ending
 from tests.sandbox.conftest import IMAGES
+from tests.sandbox.embedded import CONFIG, embedded_client
 from tests.support.nvml import GIB, build_fake_nvml, h100, script
 from workers.gpu.desk import GpuDesk
 from workers.gpu.passage import LIBRARIES_AT
@@ -33,24 +30,6 @@ from workers.sandbox.image import Image
 from workers.sandbox.invocation import Launch
 from workers.sandbox.runsc import Runsc
 
-CONFIG = """
-folder = "{folder}/state"
-[broker]
-url = "memory://"
-[volumes.results]
-url = "file://{folder}/volume"
-[sandboxes]
-folder = "{folder}/h"
-images = "{images}"
-memory_bytes = 4294967296
-[databases.sets]
-engine = "duckdb"
-source = "results:acme/sets/"
-policy = "policy.toml"
-[tenants.acme]
-databases = ["sets"]
-max_attempts = 1
-"""
 STAND_INS = {"nvidiactl": "null", "nvidia-uvm": "zero", "nvidia0": "full", "nvidia1": "random"}
 
 Begun = tuple[dict[str, Any], Launch]
@@ -95,23 +74,17 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
 @pytest.fixture
 def settings(node: Path, begun: list[Begun], short_folder: Path, base_image: Image) -> Settings:
     (short_folder / "policy.toml").write_text('dialect = "duckdb"\ntables = "all"\n')
-    (short_folder / "sandpool.toml").write_text(CONFIG.format(folder=short_folder, images=IMAGES))
+    (short_folder / "sandpool.toml").write_text(
+        f"{CONFIG}max_attempts = 1\n".format(folder=short_folder, images=IMAGES)
+    )
     return load(short_folder / "sandpool.toml")
 
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[AsyncClient]:
-    parts, broker = parts_of(settings), MemoryBroker()
-    broker.add_tenant("acme")
-    volumes = await asyncio.to_thread(open_volumes, parts.volumes)
-    bench = EmbeddedBench(parts.pools, volumes, parts.host)
-    conductor = Conductor(settings, parts, MemoryDoor(broker), bench, volumes)
-    await conductor.start()
-    try:
-        async with AsyncClient(MemoryTransport(broker, "acme")) as client:
-            yield client
-    finally:
-        await conductor.drain(5)
+    volumes = await asyncio.to_thread(open_volumes, parts_of(settings).volumes)
+    async with embedded_client(settings, volumes) as client:
+        yield client
 
 
 async def test_a_placed_job_gets_the_gpu_that_is_free_and_no_other(client: AsyncClient, begun: list[Begun]) -> None:

@@ -28,6 +28,7 @@ from queues.fence import queue_error
 from queues.memory import MemoryBroker, MemoryDeadLetters, MemoryDoor, MemoryTransport
 from queues.message import Message
 from queues.topology import Limits, topology
+from queues.translation import message_of
 from sandpool.amqp import AmqpTransport
 from sandpool.fault import VENDOR_ERRORS, fault_of
 from sandpool.transport import Transport
@@ -179,15 +180,7 @@ class RealBroker:
             got = await channel.basic_get(queue, no_ack=True, timeout=10)
             if isinstance(got.delivery, Basic.GetEmpty):
                 return None
-            sent = got.header.properties
-            return Message(
-                body=got.body,
-                message_id=sent.message_id or "",
-                user_id=sent.user_id or "",
-                reply_to=sent.reply_to or "",
-                correlation_id=sent.correlation_id or "",
-                headers=sent.headers or {},
-            )
+            return message_of(got)
 
         return cast("Message | None", await self._act(user, act))
 
