@@ -22,6 +22,9 @@ from typing import Generic, TypeVar
 
 BATCH_EVERY = 8
 """While batch waits, one of so many turns is its own, whatever waits in front of it."""
+OWED_TURNS = 4
+"""Most turns that a tenant makes up for: who waits because it holds its part of the slots (step 2) is not to lose them,
+and who was away is not to come back with hours of them."""
 BURST_S = 1.0
 """A rate is kept over this time: so much of it may come at once."""
 
@@ -114,9 +117,14 @@ class FairLine(Generic[Ticket]):
         self._tenants[tenant].in_use -= 1
 
     def _charge(self, name: str, tenant: _Tenant[Ticket]) -> None:
-        self._now = max(self._now, tenant.finish)
-        tenant.finish = self._now + 1 / self._weight_of(name)
+        start = self._start(name, tenant)
+        self._now = max(self._now, start)
+        tenant.finish = start + 1 / self._weight_of(name)
         tenant.in_use += 1
+
+    def _start(self, name: str, tenant: _Tenant[Ticket]) -> float:
+        """Virtual time at which its next turn begins."""
+        return max(self._now - OWED_TURNS / self._weight_of(name), tenant.finish)
 
     def _claims(self, names: list[str]) -> list[str]:
         """These tenants in the order of their claims."""
@@ -128,7 +136,7 @@ class FairLine(Generic[Ticket]):
         def claim(name: str) -> tuple[bool, float, str]:
             tenant = self._tenants[name]
             part = math.floor(per_weight * self._weight_of(name)) + 1  # slots are whole
-            return tenant.in_use >= part, max(self._now, tenant.finish), name
+            return tenant.in_use >= part, self._start(name, tenant), name
 
         return sorted(names, key=claim)
 

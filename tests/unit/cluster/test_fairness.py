@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cluster.fairness import BATCH_EVERY, FairLine, Rate, Rooms
+from cluster.fairness import BATCH_EVERY, OWED_TURNS, FairLine, Rate, Rooms
 
 TENANTS = st.sampled_from("abcde")
 
@@ -46,6 +46,7 @@ class Line:
     slots=st.integers(1, 16),
     turns=st.integers(50, 150),
 )
+@example(weights={"a": 1.0, "b": 1.0, "c": 1.0, "d": 2.0}, slots=2, turns=50)
 @settings(max_examples=40)
 def test_tenants_who_always_wait_get_turns_in_proportion_to_their_weights(
     weights: dict[str, float], slots: int, turns: int
@@ -61,6 +62,22 @@ def test_tenants_who_always_wait_get_turns_in_proportion_to_their_weights(
     for tenant, weight in weights.items():
         fair = turns * weight / sum(weights.values())
         assert abs(got[tenant] - fair) <= slots + 3
+
+
+def test_who_was_away_has_only_a_few_turns_to_make_up_for() -> None:
+    line = Line({"busy": 1.0, "back": 1.0}, 1)
+    line.join("busy")
+    for _ in range(1000):
+        line.turn()
+        line.join("busy")
+    line.join("back")
+    got = Counter[str]()
+    for _ in range(40):
+        turn = line.turn()
+        assert turn is not None
+        got[turn[0]] += 1
+        line.join(turn[0])
+    assert 20 <= got["back"] <= 20 + OWED_TURNS
 
 
 @given(joins=st.lists(st.tuples(TENANTS, st.booleans()), min_size=1, max_size=60), slots=st.integers(1, 4))
