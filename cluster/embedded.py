@@ -46,6 +46,7 @@ class EmbeddedBench:
         self._desk: Desk | None = None
         self._volumes = volumes
         self._claims = Claims()
+        self._on_change: Callable[[], None] = lambda: None
         specs = {name: with_doors(spec, host.doors if host is not None else "") for name, spec in specs.items()}
         self._pools = {name: Pool(spec, volumes) for name, spec in specs.items()}
         self._receptions = {name: Reception(self._pools[name], spec, volumes) for name, spec in specs.items()}
@@ -100,7 +101,8 @@ class EmbeddedBench:
         return await self._desk.hear(job_id, tenant, stdout_from, stderr_from) if self._desk is not None else Heard()
 
     def watch(self, on_change: Callable[[], None]) -> None:
-        """Nothing changes here but by work that ends."""
+        """Work that ends is known to who asked for it; its sandbox gives its room back a moment later."""
+        self._on_change = on_change
 
     async def catalog(self, database: str) -> Catalog:
         return await (await self._open(database)).catalog()
@@ -128,6 +130,7 @@ class EmbeddedBench:
         except WorkerError as error:
             log.warning("no sandboxes", code=error.code, error=error.message)
         else:
+            host.on_change = self._on_change
             self._host, self._desk = host, Desk(host, self._volumes, Path(spec.doors))
 
     async def _open(self, database: str) -> Pool:

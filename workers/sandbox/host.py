@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Host:
         self._sandboxes = Sandboxes(Path(spec.folder), name=spec.name, spec=runsc)
         self._starter = Starter(self._sandboxes)
         self._stock = Stock(spec.warm, self._sandboxes, self._starter, self._recover)
-        self._promises = Promises(spec.capacity)
+        self._promises = Promises(spec.capacity, lambda: self.on_change())
         self._gpus = GpuDesk(Path(spec.folder) / "gpus")
         self.kept = KeptSandboxes(
             self._sandboxes,
@@ -62,6 +62,8 @@ class Host:
         self._refs: tuple[str, ...] = ()
         self._in_use: dict[str, ExitStack] = {}
         self._upkeep: asyncio.Task[None] | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when `view` may say something new: room came free, or a second went by."""
         self._is_open = False
 
     async def open(self) -> list[str]:
@@ -180,6 +182,7 @@ class Host:
                 await self._stock.look_after()
                 await self.kept.look_after()
                 self._refs = tuple(await asyncio.to_thread(self._images.refs))
+                self.on_change()
             except (WorkerError, OSError) as error:
                 log.warning("upkeep failed, it is tried again", error=str(error))
                 await asyncio.sleep(TICK_S)

@@ -7,6 +7,7 @@ are being destroyed at this moment, and for nothing else: what is in use is some
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from workers.sandbox.capacity import Capacity, promised, why_full, why_never
@@ -17,8 +18,10 @@ LEAVING_S = 5.0
 
 
 class Promises:
-    def __init__(self, total: Capacity) -> None:
+    def __init__(self, total: Capacity, on_drop: Callable[[], None]) -> None:
+        """`on_drop` is called when a promise is over: there is room then that was not there when the work ended."""
         self._total = total
+        self._on_drop = on_drop
         self._made: dict[int, Limits] = {}
         self._last = 0
         self._leaving = 0
@@ -50,6 +53,7 @@ class Promises:
         """It is over."""
         self._made.pop(number, None)
         self._changed.set()
+        self._on_drop()
 
     def drop_after(self, number: int, ending: asyncio.Task[Any]) -> None:
         """It is over when this task is."""
