@@ -163,5 +163,6 @@ class ControlRoom:
             return wire.JobStatus(job_id=call.job_id, state="ended", outcome=outcome, why=why)
         if said:
             return said[0]
-        why = explaining.of_nobody(tenant, await self._door.depths()) if explains else None
+        alone = len(self._scheduler.rules.tenants) == 1
+        why = explaining.of_nobody(tenant, await self._door.depths(), alone=alone) if explains else None
         return wire.JobStatus(job_id=call.job_id, state="unknown", why=why)

@@ -70,6 +70,8 @@ class RayBench:
         self._members: dict[str, Member] = {}
         self._left: set[str] = set()
         """Nodes that are there and have no workers of ours: they drain, or rest."""
+        self._resting: set[str] = set()
+        """Those of them that rest, because they were idle."""
         self._leaving: set[asyncio.Task[None]] = set()
         self._to_fill: set[str] = set()
         """Nodes that wait for their workers."""
@@ -79,7 +81,7 @@ class RayBench:
         self._wanted: Callable[[], Sequence[SandboxNeed]] = lambda: ()
         self._scaling = Scaling(growth, lambda: self._wanted()) if growth is not None else None
         self._views = NodeViews(self._view)
-        self._pools.on_answers = lambda: self._views.all_changed(self._members)
+        self._pools.on_answers = self._pools_changed
         self._hosts.on_change = self._host_changed
         self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._avoided: frozenset[str] = frozenset()
@@ -117,6 +119,7 @@ class RayBench:
             self._hosts.forget(name)
             self._failures.pop(name, None)
             self._left.discard(name)
+            self._resting.discard(name)
         for name in sorted(come):
             log.info("node joined", node=name, roles=sorted(members[name].roles))
         drains = [name for name in members.keys() & before.keys() if members[name].drains and not before[name].drains]
@@ -125,11 +128,14 @@ class RayBench:
             if is_near(members[name]):
                 self.own_node_drains.set()
         self._left |= {name for name in come if members[name].drains}
+        # Ray's own process may forget that a node drained, when it is started anew.
+        back = {name for name in self._left - self._resting if not members[name].drains and not self._leaving}
+        self._left -= back
         self._views.all_changed(members)
         if gone:
             self._on_change()  # whoever waits may have waited for that node
-        self._to_fill = (self._to_fill | come) & members.keys() - self._left
-        self._to_share = self._to_share or bool(gone or come)
+        self._to_fill = (self._to_fill | come | back) & members.keys() - self._left
+        self._to_share = self._to_share or bool(gone or come or back)
         if self._to_share:
             await self._fill()
 
@@ -143,12 +149,13 @@ class RayBench:
     async def _share(self) -> None:
         self._to_share = True
         staying = {name: member for name, member in self._members.items() if name not in self._left}
-        for database, spec in self._specs.items():
-            sizes = shares(spec.budget, database in self._pinned, staying.values())
-            await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
-        self._to_share = False
-        self._views.all_changed(self._members)
-        self._on_change()
+        try:
+            for database, spec in self._specs.items():
+                sizes = shares(spec.budget, database in self._pinned, staying.values())
+                await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
+            self._to_share = False
+        finally:
+            self._pools_changed()  # those of one database may be there when those of the next could not be made
 
     def _let_drained_go(self) -> None:
         """Nodes that drain lose their workers once these have nothing to do, or when the time is up."""
@@ -180,11 +187,12 @@ class RayBench:
         rests, needed = await self._scaling.look(idle, [name for name in here if self._stays(name)])
         for name in rests:
             log.info("node rests", node=name)
+            self._resting.add(name)
             self._leave(name, LEAVE_S)
-        resting = {name for name in self._left if name in self._members and not self._members[name].drains}
-        if needed and resting and not self._leaving:
-            self._left -= resting
-            self._to_fill |= resting
+        if needed and self._resting and not self._leaving:
+            self._left -= self._resting
+            self._to_fill |= self._resting
+            self._resting.clear()
             await self._fill()
 
     def _stays(self, name: str) -> bool:
@@ -205,10 +213,16 @@ class RayBench:
             log.info("node left", node=name)
             await self._share()
         except Exception as error:  # noqa: BLE001 - Ray may be away; the connections are shared at the next look
+            self._to_share = True
             log.warning("a node did not leave in order", node=name, error=f"{type(error).__name__}: {error}")
 
     def _is_busy(self, name: str) -> bool:
         return self._pools.busy(name) or self._hosts.busy(name)
+
+    def _pools_changed(self) -> None:
+        """Which pools are seen depends on all of them."""
+        self._views.all_changed(self._members)
+        self._on_change()
 
     def _host_changed(self, name: str) -> None:
         self._views.changed(name)

@@ -88,8 +88,8 @@ def of_run(run: Run, slots: Slots) -> Explanation:
         reason = f"runs as {what}{gpus} on node {run.placed.node}"
         return Explanation(state="running", reason=reason, attempt=run.number, node=run.placed.node, since_s=since_s)
     if run.waiting and run.need is not None:
-        reason, ahead = slots.why(run.need, run.tenant)
-        return Explanation(state="waiting", reason=reason, attempt=run.number, since_s=since_s, in_line=ahead)
+        reason, own = slots.why(run.need, run.tenant)
+        return Explanation(state="waiting", reason=reason, attempt=run.number, since_s=since_s, in_line=own)
     return Explanation(
         state="waiting", reason="is being admitted, or its ending recorded", attempt=run.number, since_s=since_s
     )
@@ -104,13 +104,14 @@ def of_outcome(outcome: Outcome) -> Explanation:
     return Explanation(state="ended", reason=reason, code=code, attempt=outcome.attempt)
 
 
-def of_nobody(tenant: str, depths: Mapping[str, int]) -> Explanation:
-    """Of a job that no scheduler holds and whose ending is recorded nowhere."""
-    shown = {queue: queue.removeprefix(JOBS_PREFIX) for queue in depths if queue.startswith(JOBS_PREFIX)}
+def of_nobody(tenant: str, depths: Mapping[str, int], *, alone: bool = False) -> Explanation:
+    """Of a job that no scheduler holds and whose ending is recorded nowhere. How much lies in the queues of all is told
+    to a tenant that is `alone`: else it would say what the others do."""
+    shown = {queue: queue.removeprefix(JOBS_PREFIX) for queue in depths if alone and queue.startswith(JOBS_PREFIX)}
     shown |= {queue: f"{tenant}'s own queues" for queue in depths if queue.startswith(f"{PARKED_PREFIX}{tenant}.")}
     waiting: Counter[str] = Counter()
     for queue, name in sorted(shown.items()):
         waiting[name] += depths[queue]
     where = ", ".join(f"{count:,} in {name}" for name, count in waiting.items() if count)
     reason = "no scheduler holds it and no ending is recorded: it waits in the broker, or was never submitted"
-    return Explanation(state="unknown", reason=f"{reason}; jobs there now: {where or 'none'}")
+    return Explanation(state="unknown", reason=f"{reason}; jobs there now: {where or 'none'}" if shown else reason)

@@ -18,6 +18,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Generic, TypeVar
 
 BATCH_EVERY = 8
@@ -77,6 +78,15 @@ class FairLine(Generic[Ticket]):
         state = self._tenants.get(tenant)
         return state is not None and bool(state.interactive or state.batch)
 
+    def count(self, tenant: str) -> int:
+        """How many of this tenant wait here."""
+        state = self._tenants.get(tenant)
+        return len(state.interactive) + len(state.batch) if state is not None else 0
+
+    def behind(self, tenant: str, *, interactive: bool) -> Iterator[Ticket]:
+        """Who waits behind the first of this tenant's line."""
+        return islice(self._tenants[tenant].line(interactive), 1, None)
+
     def in_use(self, tenant: str) -> int:
         """How many slots this tenant holds."""
         return self._tenants[tenant].in_use if tenant in self._tenants else 0
@@ -115,6 +125,12 @@ class FairLine(Generic[Ticket]):
     def release(self, tenant: str) -> None:
         """The slot is free again."""
         self._tenants[tenant].in_use -= 1
+
+    def undo(self, tenant: str) -> None:
+        """The turn that was given came to nothing: it is not paid for."""
+        state = self._tenants[tenant]
+        state.in_use -= 1
+        state.finish -= 1 / self._weight_of(tenant)
 
     def _charge(self, name: str, tenant: _Tenant[Ticket]) -> None:
         start = self._start(name, tenant)

@@ -157,7 +157,9 @@ class WorkerLink(Generic[W]):
                         way = await self._open_way()
                         await self._submit(way, batch)
                 except ConnectionError:
-                    pass  # the stream that comes next sends it again: see `_open_way`
+                    # What was sent the stream that comes next sends again (`_open_stream`); the rest is still here.
+                    self._outbox[:0] = [each for each in batch if not each.sends and not each.future.done()]
+                    await asyncio.sleep(REOPEN_S)
                 except Exception as error:  # noqa: BLE001 - whatever it is, only this batch may be lost by it
                     self._fail(batch, error)
         finally:
@@ -185,12 +187,19 @@ class WorkerLink(Generic[W]):
                 raise
             log.warning("no stream to a worker: its work travels by calls", error=str(error))
             self._near = False
-            return Calls(self._actor, self._caller)
+            calls = Calls(self._actor, self._caller)
+            if sent := self._sent():  # a stream that is no more may not have carried it
+                await self._submit(calls, sent)
+            return calls
         sent = self._sent()
         if stream.epoch == self._epoch:
             # What the last stream carried may have arrived or not: the mailbox knows it by name.
             self._lose([each for each in sent if each.sends >= MOST_SENDS], ConnectionError())
-            await self._submit(stream, sent)
+            try:
+                await self._submit(stream, sent)
+            except BaseException:
+                stream.close()
+                raise
         else:
             self._lose(sent, ConnectionError())
             self._epoch, self._received = stream.epoch, 0

@@ -21,8 +21,8 @@ from sandpool.job import check_job_id
 def explain(invocation: Invocation, job_id: str, volume: str) -> Exit:
     """Say why a job waits, where it runs or how it ended.
 
-    A job is waiting (for what, and how many wait in that line), running (on which node), returned (in the broker until
-    its next attempt, and why) or ended. Exit code 0 when there was something to say; 6 when no scheduler holds the job
+    A job is waiting (for what, and how many of its tenant wait in that line), running (on which node), returned (in the
+    broker until its next attempt, and why) or ended. Exit code 0 when there was something to say; 6 when no scheduler holds the job
     and no ending of it is recorded: then it waits in the broker, or was never submitted.
     """
     check_job_id(job_id)
@@ -45,5 +45,5 @@ def sentence(job_id: str, why: Explanation) -> str:
     if why.state in ("waiting", "running"):
         beside.append(f"for {span_text(why.since_s)}")
     if why.in_line > 1:
-        beside.append(f"{why.in_line} in this line")
+        beside.append(f"{why.in_line} of its tenant in this line")
     return f"{job_id} {why.state}: {one_line(why.reason)}" + (f" ({', '.join(beside)})" if beside else "")

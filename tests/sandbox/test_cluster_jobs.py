@@ -92,7 +92,9 @@ async def test_many_jobs_at_once_each_get_a_sandbox_of_their_own(client: AsyncCl
     assert sorted(said) == sorted(f"{n}\n" for n in range(12))
 
 
-async def test_a_job_that_needs_the_whole_host_starts_when_the_one_before_it_is_cleaned_away(client: AsyncClient) -> None:
+async def test_a_job_that_needs_the_whole_host_starts_when_the_one_before_it_is_cleaned_away(
+    client: AsyncClient,
+) -> None:
     whole = Limits(memory_bytes=4 << 30)
     jobs = [CommandJob(argv=("/bin/true",), image="base", limits=whole) for _ in range(4)]
     async for outcome in client.run_many(jobs, timeout=60):

@@ -154,8 +154,8 @@ class Host:
             # Killed at once, cleaned away while the caller goes on: what it was promised counts until it is gone.
             ending = self._starter.end(live)
             lease.close_with(ending)
-            self._promises.drop_after(promise, ending)
             ending.add_done_callback(lambda _: self._gpus.give_back(hold))
+            self._promises.drop_after(promise, ending)  # last: it tells who waits for room
 
     async def _resolve(self, ref: str) -> Image:
         """The image, which nobody removes from now on."""

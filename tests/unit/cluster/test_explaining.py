@@ -125,6 +125,10 @@ async def test_limits_of_the_tenant_are_reasons_too() -> None:
         await slots.take(need, tenant=tenant, interactive=True, timeout_s=0)
     assert slots.why(need, "acme")[0] == "all 1 jobs that tenant 'acme' may have in flight are under way"
     assert slots.why(need, "blue")[0] == "tenant 'blue' is ahead of its rate of 0.5 jobs a second"
+    waiting = asyncio.create_task(slots.take(need, tenant="acme", interactive=True, timeout_s=5))
+    await asyncio.sleep(0)
+    assert [slots.why(need, tenant)[1] for tenant in ("acme", "blue")] == [1, 0], "others' lines are their own business"
+    waiting.cancel()
     assert slots.why(Need("nowhere"), "other")[0] == "no node has a pool for database 'nowhere'"
 
 
@@ -158,5 +162,7 @@ def test_of_the_broker_a_tenant_is_told_its_own_parked_jobs_only() -> None:
         "sandpool.parked.rival.sql.batch": 77,
         "sandpool.dead": 3,
     }
-    reason = of_nobody("acme", depths).reason
-    assert reason.endswith("jobs there now: 1,200 in sql.batch, 30 in acme's own queues")
+    assert of_nobody("acme", depths).reason.endswith("jobs there now: 30 in acme's own queues")
+    assert "jobs there now" not in of_nobody("third", depths).reason
+    alone = of_nobody("acme", depths, alone=True).reason
+    assert alone.endswith("jobs there now: 1,200 in sql.batch, 30 in acme's own queues")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,3 +261,44 @@ async def test_a_node_whose_workers_did_not_start_gets_them_at_the_next_look(
     assert [actors[name].budget for name in "ab"] == [4, 4]
     await bench._follow(cluster("a", "b"))
     assert not bench._to_share
+
+
+async def test_whoever_waits_is_told_when_a_pool_answers_again(bench: RayBench, actors: dict[str, Budgeted]) -> None:
+    await bench._follow(cluster("a", "b"))
+    link = bench._pools.links["a"]["flights"]
+    link.answers = False
+    assert "flights" not in bench.nodes().nodes["a"].pools
+    told = asyncio.Event()
+    bench.watch(told.set)
+    link.answers = True
+    assert told.is_set() and "flights" in bench.nodes().nodes["a"].pools
+
+
+async def test_a_node_whose_drain_is_forgotten_works_again(bench: RayBench, actors: dict[str, Budgeted]) -> None:
+    both = cluster("a", "b")
+    await bench._follow(both)
+    await bench._follow({**both, "b": replace(both["b"], drains=True)})
+    bench._let_drained_go()
+    await asyncio.gather(*bench._leaving)
+    assert place(Need("flights"), bench.nodes()) == Placed("a") and actors["a"].budget == 8
+    await bench._follow(both)
+    nodes = bench.nodes().nodes
+    assert not nodes["b"].draining and nodes["b"].pools["flights"].slots == 4 * PIPELINE
+
+
+async def test_connections_of_a_node_that_did_not_leave_in_order_are_shared_at_the_next_look(
+    bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = cluster("a", "b")
+    await bench._follow(both)
+
+    async def broken(*_: object) -> None:
+        raise OSError("Ray is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench._pools, "leave", broken)
+        bench._leave("b", 0.0)
+        await asyncio.gather(*bench._leaving)
+    drained = {**both, "b": replace(both["b"], drains=True)}
+    await bench._follow(drained)
+    assert actors["a"].budget == 8

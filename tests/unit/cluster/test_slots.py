@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from cluster.fairness import Share
-from cluster.placement import Need, Never, Node, Placed, PoolView, Wait
-from cluster.slots import Slots
+from cluster.placement import GpuNeed, GpuView, HostView, Need, Never, Node, Placed, PoolView, SandboxNeed, Wait
+from cluster.slots import HOLDS_S, LOOK_S, Slots
 
 
 class OnePool:
@@ -142,3 +143,135 @@ async def test_more_nodes_wake_all_who_find_a_place() -> None:
     assert [task.done() for task in waiting].count(True) == pool.busy == 3
     for task in waiting:
         task.cancel()
+
+
+class OneHost:
+    """A cluster of one host of 4 CPUs, and whose jobs are on it."""
+
+    def __init__(self, shares: dict[str, Share] | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.running: list[SandboxNeed] = []
+        self.unwell = ""
+        self.slots = Slots(lambda: [Node("n", {"d": PoolView(1)}, self.host())], shares, clock)
+
+    def host(self) -> HostView:
+        cpus = sum(need.cpus for need in self.running)
+        busy = any(need.gpu for need in self.running)
+        gpu = GpuView("g", "H100", 80, reserved_bytes=80 * busy, tenant="acme")
+        return HostView(4, 99, cpus, images=frozenset({"base"}), gpus=(gpu,), unwell=self.unwell)
+
+    async def hold(self, cpus: float, *, gpu: GpuNeed | None = None, tenant: str = "acme") -> SandboxNeed:
+        need = SandboxNeed("base", cpus, 0, gpu, tenant=tenant)
+        answer = await self.slots.take(Need(sandbox=need), tenant=tenant, interactive=True, timeout_s=5)
+        assert isinstance(answer, Placed)
+        self.running.append(need)
+        return need
+
+    def free(self, need: SandboxNeed) -> None:
+        self.running.remove(need)
+        self.slots.freed(Need(sandbox=need), need.tenant)
+
+
+async def ticks() -> None:
+    """What is ready goes on, in no time: no look at every line comes to its help."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+async def test_one_large_sandbox_that_ends_makes_room_for_all_who_fit() -> None:
+    host = OneHost()
+    large = await host.hold(4)
+    waiting = [asyncio.create_task(host.hold(1)) for _ in range(5)]
+    await ticks()
+    host.free(large)
+    await ticks()
+    assert [task.done() for task in waiting] == [True] * 4 + [False]
+    waiting[4].cancel()
+
+
+async def test_a_gpu_job_that_ends_makes_room_for_a_sandbox_without_one() -> None:
+    host = OneHost()
+    on_gpu = await host.hold(4, gpu=GpuNeed())
+    plain = asyncio.create_task(host.hold(1))
+    await ticks()
+    host.free(on_gpu)
+    await ticks()
+    assert plain.done()
+
+
+async def test_a_turn_that_comes_to_nothing_is_not_kept_from_the_tenants_other_lines() -> None:
+    host = OneHost({"acme": Share(max_in_flight=1)})
+    first = await host.hold(4)
+    sandbox = asyncio.create_task(host.hold(4))
+    await ticks()
+    statement = asyncio.create_task(host.slots.take(Need("d"), tenant="acme", interactive=True, timeout_s=1))
+    await ticks()
+    host.free(first)
+    host.unwell = "its disk is full"  # while the next sandbox is on its way
+    await ticks()
+    assert statement.done()
+    sandbox.cancel()
+
+
+async def test_a_slot_that_comes_free_while_the_first_in_line_is_being_cancelled_goes_to_the_next() -> None:
+    pool = OnePool(1)
+    await pool.hold()
+    first, second = asyncio.create_task(pool.hold()), asyncio.create_task(pool.hold())
+    await asyncio.sleep(0)
+    first.cancel()
+    pool.free()
+    await ticks()
+    assert first.cancelled() and second.done()
+
+
+async def test_a_change_that_nobody_tells_is_seen_within_a_look() -> None:
+    host = OneHost()
+    host.unwell = "its disk is full"
+    waiting = asyncio.create_task(host.hold(1))
+    await ticks()
+    host.unwell = ""
+    await asyncio.wait_for(waiting, 2 * LOOK_S)
+
+
+async def test_a_rate_that_is_soon_due_does_not_wait_for_one_that_is_not() -> None:
+    pool = OnePool(9, {"slow": Share(rate_per_s=0.1), "quick": Share(rate_per_s=50)})
+    await pool.hold(tenant="slow")
+    slow = asyncio.create_task(pool.hold(tenant="slow"))
+    await asyncio.sleep(0)
+    for _ in range(50):
+        await pool.hold(tenant="quick")
+        pool.free("quick")
+    async with asyncio.timeout(LOOK_S / 2):
+        assert isinstance(await pool.hold(tenant="quick"), Placed)
+    slow.cancel()
+
+
+async def test_a_large_job_keeps_those_behind_it_for_a_while_and_not_for_ever() -> None:
+    now_s = 0.0
+    host = OneHost(clock=lambda: now_s)
+    await host.hold(1)
+    large = asyncio.create_task(host.hold(4))
+    await ticks()
+    small = asyncio.create_task(host.hold(1))
+    await ticks()
+    assert not small.done(), "room for the large one gathers"
+    now_s = HOLDS_S
+    host.slots.cluster_changed()
+    await ticks()
+    assert small.done()
+    large.cancel()
+
+
+async def test_a_change_wakes_nobody_for_nothing_so_the_order_holds() -> None:
+    pool, order = OnePool(0), []
+
+    async def wait(name: str) -> None:
+        await pool.hold()
+        order.append(name)
+
+    waiting = [asyncio.create_task(wait(name)) for name in "abc"]
+    for slots in (1, 2, 3):
+        await ticks()
+        pool.slots = slots
+        pool.waiting.cluster_changed()
+    await asyncio.gather(*waiting)
+    assert order == ["a", "b", "c"]

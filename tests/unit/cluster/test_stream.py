@@ -166,6 +166,45 @@ async def test_a_stream_that_breaks_loses_nothing_and_runs_nothing_twice(worker:
     assert len(worker.started) == len(set(worker.started)) == 40
 
 
+async def test_work_that_no_stream_has_carried_yet_is_not_forgotten_when_the_next_one_breaks_at_once(
+    worker: Worker, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.gate.clear()
+    first = asyncio.create_task(link.run(statement("first")))
+    await until(lambda: len(worker.started) == 1)
+    send, broken = Stream.submit, [ConnectionResetError("broke again")]
+
+    async def submit(stream: Stream, letters: list[bytes]) -> None:
+        if broken:
+            raise broken.pop()
+        await send(stream, letters)
+
+    monkeypatch.setattr(Stream, "submit", submit)
+    link._drop_way()
+    second = asyncio.create_task(link.run(statement("second")))
+    worker.gate.set()
+    async with asyncio.timeout(5):
+        assert {(await each).ending for each in (first, second)} == {Ending.Succeeded}
+
+
+async def test_work_that_a_broken_stream_has_not_carried_travels_by_calls_where_no_other_can_be_opened(
+    worker: Worker, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await link.run(statement("before"))
+
+    async def lose(stream: Stream, letters: list[bytes]) -> None:
+        """It breaks, and what it was given is nowhere."""
+        worker.hang_up()
+
+    async def refuse(path: str, epoch: str, received: int) -> Stream:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(Stream, "submit", lose)
+    monkeypatch.setattr(Stream, "open", refuse)
+    async with asyncio.timeout(5):
+        assert (await link.run(statement("work"))).ending is Ending.Succeeded
+
+
 async def test_a_call_that_hangs_because_its_actor_died_is_made_again(
     worker: Worker, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:

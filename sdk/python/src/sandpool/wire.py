@@ -64,7 +64,7 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     since_s: float = 0.0
     """How long it has been waiting or running."""
     in_line: int = 0
-    """How many wait in the same line, this one too."""
+    """How many of the same tenant wait in the same line, this one too."""
 
 
 class JobStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
