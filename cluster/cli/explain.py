@@ -22,8 +22,8 @@ def explain(invocation: Invocation, job_id: str, volume: str) -> Exit:
     """Say why a job waits, where it runs or how it ended.
 
     A job is waiting (for what, and how many of its tenant wait in that line), running (on which node), returned (in the
-    broker until its next attempt, and why) or ended. Exit code 0 when there was something to say; 6 when no scheduler holds the job
-    and no ending of it is recorded: then it waits in the broker, or was never submitted.
+    broker until its next attempt, and why) or ended. Exit code 0 when there was something to say; 6 when no scheduler
+    holds the job and no ending of it is recorded: then it waits in the broker, or was never submitted.
     """
     check_job_id(job_id)
     why = asyncio.run(_ask(invocation, job_id, volume))

@@ -1,5 +1,5 @@
-"""Whatever happens in whatever order, nobody waits who could go: not at all where a change was told, and not longer than
-until the next look where it was not."""
+"""Whatever happens in whatever order, nobody waits who could go: not at all where a change was told, and until the next
+look where it was not."""
 
 from __future__ import annotations
 
