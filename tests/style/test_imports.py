@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sources import PRODUCT, imported_modules, python_files, text, tree
+from tests.support.sources import PRODUCT, functions, imported_modules, nodes, python_files, text, walk
 
 FENCES: dict[str, tuple[str, ...]] = {
     "aio_pika": (),
@@ -57,7 +57,7 @@ ENVIRONMENT_READERS = (
 
 @cache
 def imports_of(path: Path) -> list[tuple[int, str]]:
-    return [(node.lineno, name) for node in ast.walk(tree(path)) if isinstance(node, ast.stmt)
+    return [(node.lineno, name) for node in nodes(path) if isinstance(node, ast.stmt)
             for name in imported_modules(node)]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_only_the_settings_read_the_environment() -> None:
         f"{path}:{node.lineno}"
         for path in python_files(*PRODUCT)
         if not allowed(path, ENVIRONMENT_READERS)
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and ast.unparse(node.value) == "os"
     ]
     assert readers == []
@@ -92,10 +92,8 @@ def test_an_import_inside_a_function_gives_its_reason() -> None:
     unexplained = []
     for path in python_files(*PRODUCT):
         lines = text(path).splitlines()
-        for function in ast.walk(tree(path)):
-            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            inner = [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+        for function in functions(path):
+            inner = [node for node in walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
             for position, node in enumerate(sorted(inner, key=lambda node: node.lineno)):
                 own, above = lines[node.lineno - 1], lines[node.lineno - 2].strip()
                 reason = own.partition("#")[2].replace("noqa: PLC0415", "").strip(" -:")
@@ -109,7 +107,7 @@ def test_no_one_imports_everything_of_a_module() -> None:
     greedy = [
         f"{path}:{node.lineno}"
         for path in python_files(*PRODUCT, "tests", "benchmarks")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
     ]
     assert greedy == []
