@@ -6,16 +6,18 @@ Ray's recorder (one measurement, on a busy machine).
 
 from __future__ import annotations
 
+import hashlib
 import time
 from types import TracebackType
 
 from cluster import metrics
 from cluster.metrics import NoRecorder, Recorder
 from cluster.run import Run
-from cluster.tracing import NoTracing, Tracing
+from cluster.tracing import NoTracing, Span, Tracing
 from sandpool.job import kind_of
 from sandpool.outcome import Ending, Outcome
 from workers.attempt import Attempt
+from workers.sql.spec import name_at_server
 
 
 class StageWatch:
@@ -28,9 +30,10 @@ class StageWatch:
         self._run = run
         self._stage = stage
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Span:
         self._started_s = time.perf_counter()
         self._span = self._observer.tracing.stage(self._run.span, self._stage)
+        return self._span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -72,12 +75,23 @@ class Observer:
         """`with`: one stage of this job."""
         return StageWatch(self, run, name)
 
-    def attempted(self, run: Run, attempt: Attempt) -> None:
-        """A worker has answered."""
+    def attempted(self, run: Run, attempt: Attempt, span: Span) -> None:
+        """A worker has answered, within this span; what it measured becomes spans below."""
+        if span.traceparent:
+            self._trace_worker(run, attempt, span)
         self.recorder.add(metrics.ATTEMPTS, 1, kind_of(run.job), str(attempt.ending))
         if attempt.usage.hand_out_s:
             image = attempt.usage.image.partition("@")[0]
             self.recorder.observe(metrics.HAND_OUT, attempt.usage.hand_out_s, image)
+
+    def _trace_worker(self, run: Run, attempt: Attempt, span: Span) -> None:
+        """Its clock is not asked: the attempt ended when it came, less what it was under way."""
+        span.note("sandpool.attempt_id", attempt.attempt_id)
+        attributes = _database_of(run)
+        began_ns = time.time_ns() - int(attempt.usage.run_s * 1e9)
+        for timing in attempt.timings:
+            at_ns = began_ns + int(timing.began_s * 1e9)
+            self.tracing.past(span, timing.stage, at_ns, int(timing.took_s * 1e9), attributes)
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """This job's ending was recorded here."""
@@ -102,3 +116,16 @@ class Observer:
     def died(self, reason: str) -> None:
         """A message became a dead letter; of its reason the code counts, not what was wrong with it."""
         self.recorder.add(metrics.DEAD, 1, reason.partition(":")[0])
+
+
+def _database_of(run: Run) -> dict[str, str]:
+    """By what a span finds its statement at the server (in `pg_stat_activity` and the server's log) and in the audit:
+    the name under which the connection ran it, and a digest. Never the text."""
+    if run.need is None or run.need.sandbox is not None or run.verdict is None:
+        return {}
+    return {
+        "db.system": "postgresql",
+        "db.namespace": run.need.database,
+        "db.application_name": name_at_server(run.job.id),
+        "db.statement.digest": hashlib.sha256(run.verdict.sql.encode()).hexdigest()[:16],
+    }

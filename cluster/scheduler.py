@@ -33,6 +33,7 @@ from cluster.run import Rules, Run, Unacceptable, open_delivery
 from cluster.slots import Slots
 from cluster.stages import Stage, stages_of
 from cluster.tasks import on_gpus, traced
+from cluster.tracing import Span
 from queues.door import Delivery, Door
 from queues.errors import QueueError
 from sandpool import wire
@@ -243,18 +244,18 @@ class Scheduler:
             limits = self._admit(run)
             if isinstance(limits, Refused):
                 return outcomes.refused(run, limits)
-            with self.observer.stage(run, "run"):
-                attempt = await self._work(run, stage, placed, stage.work(limits, before))
-            self.observer.attempted(run, attempt)
+            with self.observer.stage(run, "run") as span:
+                attempt = await self._work(run, stage, placed, stage.work(limits, before), span)
+                self.observer.attempted(run, attempt, span)
             return attempt
         finally:
             run.placed = None
             self._slots.freed(stage.need, run.tenant)
 
-    async def _work(self, run: Run, stage: Stage, placed: Placed, work: Statement | SandboxTask) -> Attempt:
+    async def _work(self, run: Run, stage: Stage, placed: Placed, work: Statement | SandboxTask, span: Span) -> Attempt:
         run.span.note("sandpool.node", placed.node)
         if not isinstance(work, Statement):
-            task = traced(on_gpus(work, placed.gpus, stage.need), run.span.traceparent)
+            task = traced(on_gpus(work, placed.gpus, stage.need), span.traceparent or run.span.traceparent)
             return await self._bench.run_task(placed.node, task)
         if run.sql.extraction is not None:
             return await self._extracting.run(run, placed.node, work)

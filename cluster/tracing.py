@@ -33,6 +33,9 @@ class Tracing(Protocol):
     def stage(self, job: Span, name: str) -> Span:
         """The span of one stage of it."""
 
+    def past(self, parent: Span, name: str, began_ns: int, took_ns: int, attributes: Mapping[str, str]) -> None:
+        """A span below another that is over: what somebody else measured. `began_ns`: of the wall clock."""
+
     def close(self) -> None:
         """Send what is waiting to be sent, within a few seconds."""
 
@@ -60,6 +63,9 @@ class NoTracing:
 
     def stage(self, job: Span, name: str) -> Span:
         return NO_SPAN
+
+    def past(self, parent: Span, name: str, began_ns: int, took_ns: int, attributes: Mapping[str, str]) -> None:
+        return
 
     def close(self) -> None:
         return

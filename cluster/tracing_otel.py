@@ -69,6 +69,14 @@ class OtelTracing:
             return NO_SPAN
         return OtelSpan(self._tracer.start_span(name, trace.set_span_in_context(job.span)))
 
+    def past(self, parent: Span, name: str, began_ns: int, took_ns: int, attributes: Mapping[str, str]) -> None:
+        if isinstance(parent, OtelSpan):
+            context = trace.set_span_in_context(parent.span)
+            span = self._tracer.start_span(
+                name, context, kind=SpanKind.CLIENT, attributes=dict(attributes), start_time=began_ns
+            )
+            span.end(began_ns + took_ns)
+
     def close(self) -> None:
         self._provider.force_flush(FLUSH_TIMEOUT_MS)
         self._provider.shutdown()

@@ -51,6 +51,15 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """Allowed texts that together give the rows of `sql`, to be read at once in one snapshot; empty: `sql` alone."""
 
 
+class Timing(msgspec.Struct, frozen=True, array_like=True):
+    """One stage of an attempt, as its worker measured it (`workers.timing`)."""
+
+    stage: str
+    began_s: float
+    """After the beginning of the attempt at its worker."""
+    took_s: float
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How one attempt ended. `error.retryable` asks the scheduler for another attempt."""
 
@@ -64,6 +73,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole result as an Arrow IPC stream where it is at most INLINE_LIMIT_BYTES."""
     said: Said | None = None
     """What code in a sandbox printed and left."""
+    timings: tuple[Timing, ...] = ()
 
 
 def not_started(work: Work, error: WorkerError) -> Attempt:

@@ -264,6 +264,19 @@ async def test_the_server_names_the_job_whose_statement_runs(dsn: str, tmp_volum
         assert set(table["name"].to_pylist()) == {f"sandpool:{job.job_id}"}
 
 
+async def test_an_attempt_tells_how_long_each_stage_took(dsn: str, tmp_volume: VolumeSpec) -> None:
+    async with open_pool(dsn, tmp_volume) as pool:
+        attempts = await asyncio.gather(
+            pool.run(statement("SELECT * FROM numbers WHERE id < 10")),
+            pool.run(statement("SELECT * FROM numbers")),
+        )
+        failed = await pool.run(statement("SELECT 1 / (id - 1) FROM numbers WHERE id = 1"))
+    for attempt in attempts:
+        assert [timing.stage for timing in attempt.timings] == ["connect", "execute", "stream"]
+        assert 0 < sum(timing.took_s for timing in attempt.timings) <= attempt.usage.run_s
+    assert [timing.stage for timing in failed.timings] == ["connect", "execute"]
+
+
 async def test_a_tenant_keeps_its_connection_and_prepared_statements(dsn: str, tmp_volume: VolumeSpec) -> None:
     who = "SELECT pg_backend_pid() AS pid, (SELECT count(*) FROM pg_prepared_statements) AS prepared"
     async with open_pool(dsn, tmp_volume, budget=2) as pool:

@@ -67,6 +67,8 @@ async def test_code_ends_with_its_value_its_output_and_what_it_used(desk: Desk, 
     usage = attempt.usage
     assert usage.image.startswith("base@")
     assert usage.run_s > usage.hand_out_s > 0
+    assert [timing.stage for timing in attempt.timings] == ["restore", "inputs", "code", "upload"]
+    assert 0 < sum(timing.took_s for timing in attempt.timings) <= usage.run_s
     assert usage.cpu_s > 0
     assert usage.peak_memory_bytes > 10 * MIB
     assert usage.output_bytes == 8

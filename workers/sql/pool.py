@@ -31,6 +31,7 @@ from workers.sql.session import Session
 from workers.sql.spec import PoolSpec
 from workers.sql.threads import ResultThreads
 from workers.sql.write import Writer
+from workers.timing import timings
 from workers.volumes.store import Volume
 
 __all__ = ["Pool", "PoolSpec", "PoolStatus"]
@@ -109,6 +110,11 @@ class Pool:
 
     async def run(self, statement: Statement) -> Attempt:
         """Run one statement to its ending. Raises nothing but CancelledError of the caller's own."""
+        with timings() as measured:
+            attempt = await self._run(statement)
+        return msgspec.structs.replace(attempt, timings=measured.stages)
+
+    async def _run(self, statement: Statement) -> Attempt:
         started_s = time.monotonic()
         task = asyncio.current_task()
         assert task is not None

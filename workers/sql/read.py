@@ -21,6 +21,7 @@ from workers.sql.rows import RowFetch
 from workers.sql.session import Prepared, Session
 from workers.sql.spec import PoolSpec
 from workers.sql.threads import ResultThreads
+from workers.timing import timed
 from workers.volumes.store import Volume
 
 MAX_OPEN_TRIES = 3
@@ -54,20 +55,23 @@ class Reader:
         raise AssertionError("unreachable")
 
     async def _run_once(self, statement: Statement, volume: Volume) -> Delivered:
-        session = await begin_on(self._lender, statement)
+        with timed("connect"):
+            session = await begin_on(self._lender, statement)
         written: asyncio.Future[Delivered] | None = None
         try:
-            prepared = await session.prepare(statement.sql)
-            arguments = await session.bind(statement.params, prepared)
-            estimate = await self._estimates.of(session, statement, arguments)
-            if not self._wants_bulk(prepared, estimate):
-                written = await RowFetch(session, statement, prepared, self._threads).start(arguments, volume)
+            with timed("execute"):
+                prepared = await session.prepare(statement.sql)
+                arguments = await session.bind(statement.params, prepared)
+                estimate = await self._estimates.of(session, statement, arguments)
+                if not self._wants_bulk(prepared, estimate):
+                    written = await RowFetch(session, statement, prepared, self._threads).start(arguments, volume)
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
             session.forget_statements()
             raise
         finally:
             await finish(session, self._lender)
-        return await (self._bulk(statement, prepared, volume) if written is None else written)
+        with timed("stream"):
+            return await (self._bulk(statement, prepared, volume) if written is None else written)
 
     def _wants_bulk(self, prepared: Prepared, estimate: Estimate) -> bool:
         if not prepared.in_bulk:

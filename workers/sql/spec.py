@@ -124,6 +124,11 @@ def with_doors(spec: PoolSpec, doors: str) -> PoolSpec:
 
 
 def name_job(job_id: str) -> str:
-    """A command by which the server's views and logs name the job until its transaction ends: `sandpool:JOB`, cut to 63
-    bytes. Empty for an id that could be more than a name."""
-    return f"SET LOCAL application_name = 'sandpool:{job_id}'" if _JOB_ID.fullmatch(job_id) else ""
+    """A command by which the server's views and logs name the job until its transaction ends. Empty where it has no
+    name there."""
+    return f"SET LOCAL application_name = '{name}'" if (name := name_at_server(job_id)) else ""
+
+
+def name_at_server(job_id: str) -> str:
+    """`sandpool:JOB`, cut to 63 bytes; empty for an id that could be more than a name."""
+    return f"sandpool:{job_id}"[:63] if _JOB_ID.fullmatch(job_id) else ""

@@ -31,6 +31,7 @@ from workers.sql.results import Delivered
 from workers.sql.rows import RowFetch
 from workers.sql.session import Session
 from workers.sql.threads import ResultThreads
+from workers.timing import timed
 from workers.volumes.store import Volume
 
 COMMIT_DEADLINE_S = 10.0
@@ -47,11 +48,13 @@ class Writer:
     async def run(self, statement: Statement, volume: Volume) -> Delivered:
         """The write's result, committed; the recorded one when an earlier attempt committed it. Raises WorkerError."""
         try:
-            session = await begin_on(self._lender, statement, writes=True)
+            with timed("connect"):
+                session = await begin_on(self._lender, statement, writes=True)
             try:
-                if not await self._claim(session, statement):
-                    return await self._recorded(session, statement)
-                return await self._write(session, statement, volume)
+                with timed("execute"):
+                    if not await self._claim(session, statement):
+                        return await self._recorded(session, statement)
+                    return await self._write(session, statement, volume)
             finally:
                 await finish(session, self._lender)
         except Exception as error:  # noqa: BLE001 - translated, whatever it is
@@ -97,7 +100,8 @@ class Writer:
         except BaseException:
             self._sweep(volume, delivered)
             raise
-        await self._commit(session)
+        with timed("commit"):
+            await self._commit(session)
         return Delivered(manifest, delivered.inline)
 
     async def _commit(self, session: Session) -> None:

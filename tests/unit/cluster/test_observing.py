@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,8 +21,9 @@ from cluster.survey import Survey
 from cluster.telemetry import configure_logs
 from cluster.tracing_otel import OtelTracing
 from queues.errors import BrokerAway
-from sandpool.outcome import Ending
+from sandpool.outcome import Ending, Usage
 from tests.unit.cluster.test_scheduler import House, Verdicts, job
+from workers.attempt import Timing
 from workers.errors import DatabaseUnavailable
 from workers.gpu.device import Gpu
 from workers.gpu.shares import GpuStatus
@@ -101,6 +104,36 @@ async def test_a_trace_goes_on_from_the_sender_through_every_stage(house: Watche
     assert {span.parent.span_id for name, span in spans.items() if name != "job" and span.parent} == {
         root.context.span_id
     }
+
+
+async def test_what_a_worker_measured_becomes_spans_below_its_stage_and_names_the_statement_not_its_text(
+    house: WatchedHouse,
+) -> None:
+    measured = (Timing("connect", 0.0, 0.25), Timing("execute", 0.25, 0.5))
+
+    def attempt(statement: object) -> object:
+        made = _succeeded(statement)
+        return msgspec.structs.replace(made, timings=measured, usage=Usage(run_s=1.0))  # type: ignore[type-var]
+
+    house.bench.script = attempt
+    secret = "select carrier from flights where carrier = 'hidden'"
+    handle = await (await house.client()).submit(job(secret, id="traced"), traceparent=PARENT)
+    await handle.outcome(timeout=10)
+    await _until(lambda: house.scheduler.under_way() == 0)
+    finished = house.spans.get_finished_spans()
+    spans = {span.name: span for span in finished}
+    run, connect, execute = (spans[name] for name in ("run", "connect", "execute"))
+    assert run.context is not None and run.attributes is not None
+    for span in (connect, execute):
+        assert span.parent is not None and span.parent.span_id == run.context.span_id
+        attributes = dict(span.attributes or {})
+        assert attributes.pop("db.statement.digest") == hashlib.sha256(secret.encode()).hexdigest()[:16]
+        assert attributes == {
+            "db.system": "postgresql", "db.namespace": "flights", "db.application_name": "sandpool:traced"
+        }  # fmt: skip
+    assert connect.end_time is not None and connect.end_time == execute.start_time
+    assert execute.end_time is not None and execute.end_time - connect.start_time == 750_000_000  # type: ignore[operator]
+    assert not any("hidden" in str(value) for span in finished for value in (span.attributes or {}).values())
 
 
 async def test_a_sender_that_decided_not_to_trace_is_obeyed(house: WatchedHouse) -> None:

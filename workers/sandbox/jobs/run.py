@@ -37,6 +37,7 @@ from workers.sandbox.limits import Limits
 from workers.sandbox.replies import Execution
 from workers.sandbox.tail import Tail
 from workers.sandbox.task import SandboxTask
+from workers.timing import timed, timings
 from workers.volumes.store import Volume
 
 log = structlog.get_logger("sandpool.jobs")
@@ -86,6 +87,14 @@ async def run_task(
     host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course, doors: Path | None = None
 ) -> Attempt:
     """The attempt. `doors`: where the pools of this node listen. Raises nothing but the caller's own CancelledError."""
+    with timings() as measured:
+        attempt = await _run_task(host, task, volumes, course, doors)
+    return msgspec.structs.replace(attempt, timings=measured.stages)
+
+
+async def _run_task(
+    host: Leases, task: SandboxTask, volumes: Mapping[str, Volume], course: Course, doors: Path | None
+) -> Attempt:
     started_s = time.monotonic()
     try:
         async with asyncio.timeout(task.timeout_s + OVERHEAD_S):
@@ -120,8 +129,9 @@ async def _in_lease(
     place = Place(task, volumes[task.volume])
     async with _handed_out(host, task, course) as lease:
         before = await lease.usage()
-        async with asyncio.timeout(STAGE_S):
-            input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
+        with timed("inputs"):
+            async with asyncio.timeout(STAGE_S):
+                input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
         async with AsyncExitStack() as opened:
             if task.databases:
                 identity = {"tenant": task.tenant, "job_id": task.job_id, "attempt_id": task.attempt_id}
@@ -129,7 +139,8 @@ async def _in_lease(
                 await opened.enter_async_context(ways)
                 task = msgspec.structs.replace(task, env={**variables(task.databases), **task.env})
             course.began = True
-            execution = await execute(lease, task, volumes, course.tail.take)
+            with timed("code"):
+                execution = await execute(lease, task, volumes, course.tail.take)
         course.tail.end()
         facts = await _facts(lease, execution, course)
         ending, error = ending_of(execution, facts, lease.limits, task.timeout_s)
@@ -137,10 +148,11 @@ async def _in_lease(
         result, collected = Result(), Collected()
         if lease.session.usable and not course.cancelled:
             try:
-                async with asyncio.timeout(COLLECT_S):
-                    if ending is Ending.Succeeded:
-                        result = await take_result(lease.session, task, place)
-                    collected = await collect(lease.session, task, place)
+                with timed("upload"):
+                    async with asyncio.timeout(COLLECT_S):
+                        if ending is Ending.Succeeded:
+                            result = await take_result(lease.session, task, place)
+                        collected = await collect(lease.session, task, place)
             except (SessionError, TimeoutError) as broken:  # what it printed is here, and tells why
                 unread = broken if isinstance(broken, SessionError) else OutputsStuck(STUCK)
                 if ending is Ending.Succeeded:
@@ -176,9 +188,10 @@ async def _handed_out(host: Leases, task: SandboxTask, course: Course) -> AsyncI
     """The sandbox, there within LEASE_S; whoever cancels from now on kills it."""
     started_s = time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
-        async with asyncio.timeout(LEASE_S):
-            wanted = host.lease(task.image, task.limits, tenant=task.tenant, gpus=task.gpus)
-            lease = await stack.enter_async_context(wanted)
+        with timed("restore"):
+            async with asyncio.timeout(LEASE_S):
+                wanted = host.lease(task.image, task.limits, tenant=task.tenant, gpus=task.gpus)
+                lease = await stack.enter_async_context(wanted)
         course.usage = Usage(hand_out_s=round(time.monotonic() - started_s, 6), image=_short(lease.image))
         course.lease = lease
         try:
