@@ -244,7 +244,9 @@ async def test_long_texts_are_whole_in_the_volume_and_binary_ones_are_shown(
 
 async def test_a_cancelled_job_ends_cancelled_with_what_it_printed(desk: Desk, task: Any) -> None:
     running = asyncio.create_task(desk.run(task("import time\nprint('begun', flush=True)\ntime.sleep(60)")))
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(30):
+        while not (await desk.hear("j1", "acme", 0, 0)).stdout:
+            await asyncio.sleep(0.02)
     assert not await desk.cancel("j1", "globex")
     assert await desk.cancel("j1", "acme")
     attempt = await running
