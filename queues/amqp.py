@@ -56,6 +56,7 @@ class AmqpDoor:
         self._consumers: dict[str, QueueConsumer] = {}
         self._late: list[_Token] | None = None
         """What arrives while the consumers are being cancelled."""
+        self._stopping: asyncio.Task[None] | None = None
         self._unheard_until_s = 0.0
         self._link: Link | None = None
         self._url = url
@@ -87,16 +88,24 @@ class AmqpDoor:
 
     async def stop_consuming(self) -> None:
         self._wanted.clear()
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._cancel_consumers(), name="stop consuming")
+        # Whoever waits may be cancelled; what came late goes back all the same, and not before the last consumer ends.
+        await asyncio.shield(self._stopping)
+
+    async def _cancel_consumers(self) -> None:
         late: list[_Token] = []
         self._late = late
-        for consumer in list(self._consumers.values()):
-            try:
-                await consumer.set_prefetch(0)
-            except VENDOR_ERRORS as error:
-                _log.info("consumer ended with its connection: %s", fault_of(error).text)
-        self._late = None
-        for token in late:
-            _give_back(token)
+        try:
+            for consumer in list(self._consumers.values()):
+                try:
+                    await consumer.set_prefetch(0)
+                except VENDOR_ERRORS as error:
+                    _log.info("consumer ended with its connection: %s", fault_of(error).text)
+        finally:
+            self._late = self._stopping = None
+            for token in late:
+                _give_back(token)
 
     async def ack(self, delivery: Delivery) -> None:
         token: _Token = delivery.token
@@ -174,6 +183,8 @@ class AmqpDoor:
         self._wanted.clear()
         if self._link is not None:
             await self._link.close()
+        if self._stopping is not None:
+            self._stopping.cancel()
 
     async def _wait_for_lane(self, link: Link) -> None:
         try:

@@ -49,6 +49,7 @@ class Kept:
     def __init__(self, record: Record, state: State) -> None:
         self.record = record
         """What is written down when it is paused."""
+        self._ends_s = _ends_s(record.expires_at_s)
         self.limits = Limits.from_dict(dict(record.limits))
         self.state = state
         self.live: Live | None = None
@@ -73,13 +74,15 @@ class Kept:
 
     def keeps_until(self, expires_at_s: float | None, idle_s: float | None) -> None:
         self.record = msgspec.structs.replace(self.record, expires_at_s=expires_at_s, idle_s=idle_s)
+        self._ends_s = _ends_s(expires_at_s)
 
     def is_over(self, now_s: float) -> bool:
-        """Whether its lifetime has ended; `now_s`: seconds since 1970."""
-        return self.record.expires_at_s is not None and now_s >= self.record.expires_at_s
+        """Whether its lifetime has ended; `now_s`: of the monotonic clock, as in `is_idle`. The wall clock counts once,
+        when the host takes it on: one that is set while it lives ends nothing early, and keeps nothing."""
+        return self._ends_s is not None and now_s >= self._ends_s
 
     def is_idle(self, now_s: float) -> bool:
-        """Whether it should be paused; `now_s`: of the monotonic clock."""
+        """Whether it should be paused."""
         idle_s = self.record.idle_s
         return (
             idle_s is not None and self.state is State.Running and not self.calls and now_s - self.used_at_s >= idle_s
@@ -119,6 +122,11 @@ def check_span(name: str, span_s: float | None) -> None:
     """Raises SpecInvalid unless a sandbox can live, or be idle, for so long."""
     if span_s is not None and not 0 < span_s <= LONGEST_S:
         raise SpecInvalid(name, f"above 0, at most {LONGEST_S:g} seconds, or none")
+
+
+def _ends_s(expires_at_s: float | None) -> float | None:
+    """The moment of the monotonic clock at which that of the wall clock is due."""
+    return None if expires_at_s is None else time.monotonic() + expires_at_s - time.time()
 
 
 def end_of(lifetime_s: float | None) -> float | None:

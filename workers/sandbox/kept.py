@@ -293,7 +293,7 @@ class KeptSandboxes:
                 continue  # next time
             async with kept.turn:
                 try:
-                    if kept.is_over(time.time()):
+                    if kept.is_over(now_s):
                         await self._destroy(kept, Event.Destroy)
                     elif kept.live is not None and self._sandboxes.runsc.has_ended(kept.id):
                         await self._destroy(kept, Event.Lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiormq import exceptions as vendor
@@ -84,3 +85,39 @@ async def test_a_refusal_to_consume_is_said_at_once() -> None:
     with pytest.raises(AccessRefused):
         await opened(lane, FakeLane()).consume(QUEUE, 5, lambda delivery: None)
     assert not lane.broken.is_set()
+
+
+class SlowConsumer:
+    """Cancelling it takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.lane, self.queue = self, QUEUE
+        self.gate = asyncio.Event()
+        self.back: list[int] = []
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        await self.gate.wait()
+
+    def settled(self, tag: str) -> None:
+        pass
+
+    def give_back(self, delivery_tag: int) -> None:
+        assert self.gate.is_set(), "not before the last consumer has ended: it would come again at once"
+        self.back.append(delivery_tag)
+
+
+async def test_what_comes_while_consuming_stops_goes_back_although_nobody_waits_for_that_any_more() -> None:
+    door, consumer = AmqpDoor("amqp://nowhere"), SlowConsumer()
+    door._consumers[QUEUE] = consumer  # type: ignore[assignment]
+    stopping = asyncio.create_task(door.stop_consuming())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    late = SimpleNamespace(delivery_tag=7)
+    await door._on_message(consumer, "tag", late)  # type: ignore[arg-type]
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert consumer.back == []
+    consumer.gate.set()
+    await door.stop_consuming()
+    assert consumer.back == [7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from workers.sandbox.capacity import Capacity, promised, why_full, why_never
 from workers.sandbox.demand import ASSUMED_BYTES, Demand, WarmSpec, after_idle, after_take, allot
 from workers.sandbox.errors import NotInThisState, SnapshotUnusable
 from workers.sandbox.image import Image
+from workers.sandbox.keeping import Kept
 from workers.sandbox.kinds import (
     FIXED,
     Kind,
@@ -221,3 +223,18 @@ def test_a_record_that_is_not_exactly_right_is_refused(changes: dict[str, object
     good = record()
     with pytest.raises(SnapshotUnusable):
         read_record(snapshot_with({**good.note(), **changes}, good.name))
+
+
+@pytest.mark.parametrize("jump_s", [-5 * 3600.0, 72 * 3600.0])
+def test_a_kept_sandbox_lives_its_time_whatever_the_wall_clock_is_set_to(
+    monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    wall = time.time
+    kept = Kept(record(expires_at_s=wall() + 60), State.Running)
+    later = Kept(record(expires_at_s=None), State.Running)
+    later.keeps_until(wall() + 60, None)
+    monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
+    for each in (kept, later):
+        assert not each.is_over(time.monotonic()) and each.is_over(time.monotonic() + 60)
+    later.keeps_until(None, None)
+    assert not later.is_over(time.monotonic() + 1e9)
