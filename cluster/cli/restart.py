@@ -20,7 +20,8 @@ def restart(invocation: Invocation) -> Exit:
 
     On a machine of the cluster, through Ray. Each finishes what it runs or hands it back, ends, and is up again before
     the next one's turn; with `scheduler.replicas` of two or more jobs flow meanwhile, with one they wait in the broker.
-    Pools and hosts go on with what they were told when `sandpool up` started them.
+    Pools and hosts go on with what they were told when they were started: `sandpool node drain` renews them node by
+    node (docs/operations.md, upgrade).
     """
     from cluster.conductor import restart_all  # noqa: PLC0415 - ray costs 1 s, which --help need not pay
     from cluster.dispatch import NAMESPACE  # noqa: PLC0415 - as above
