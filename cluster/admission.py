@@ -75,15 +75,19 @@ def admit(
     name: str = "",
     sandboxes: SandboxRules | None = None,
     shared: Collection[str] = (),
+    sealed: Mapping[str, str] | None = None,
 ) -> Admitted | Refused:
     """The first rule that refuses wins. A database that exists but is not the tenant's is answered like an unknown one,
-    so that names cannot be probed. `name`: the tenant's; `shared`: volumes of which everybody may read everything."""
+    so that names cannot be probed. `name`: the tenant's; `shared`: volumes of which everybody may read everything;
+    `sealed`: databases whose files code may not have, and why."""
     if is_expired(job, now):
         return Refused(Ending.TimedOut, ErrorInfo("job.expired", "the deadline passed before the job could start"))
     named = (job.database,) if isinstance(job, SqlJob) else job.databases
     for database in named:
         if database not in tenant.databases or database not in databases:
             return _deny("database.unknown", f"no database {database!r} for this tenant", "ask for the right to it")
+        if sealed and database in sealed and not isinstance(job, SqlJob):
+            return _deny("database.sealed", *sealed_words(database, sealed[database]))
     if job.volume not in tenant.volumes or job.volume in shared:
         return _deny("volume.unknown", f"no volume {job.volume!r} for this tenant", "ask for the right to it")
     limits = databases[job.database] if isinstance(job, SqlJob) else _CODE
@@ -105,6 +109,12 @@ def admit(
         max_attempts=min(job.max_attempts, tenant.max_attempts),
         room=room,
     )
+
+
+def sealed_words(database: str, keeps_back: str) -> tuple[str, str]:
+    """(message, hint) for code that asks for a file of which its policy keeps something back."""
+    message = f"code may not have the file of database {database!r}: {keeps_back}, and a file shows everything"
+    return message, "submit a SqlJob on it, and name its result in `inputs` of the code (or use its `transform`)"
 
 
 def denied(verdict: Verdict) -> Refused:

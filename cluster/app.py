@@ -71,7 +71,7 @@ class Parts:
 
 def parts_of(settings: Settings, who: Replica = ALONE) -> Parts:
     """For this one of several schedulers. Raises SettingsInvalid when a policy cannot be used."""
-    policies = {name: _policy(name, settings) for name in settings.databases}
+    policies = policies_of(settings)
     volumes = {
         name: VolumeSpec(
             name=name,
@@ -99,7 +99,7 @@ def parts_of(settings: Settings, who: Replica = ALONE) -> Parts:
         max_deliveries=settings.scheduler.max_deliveries,
         cancelled_retention_s=settings.scheduler.cancelled_retention_s,
         sandboxes=sandbox_rules(settings),
-        engines=engine_rules(settings),
+        engines=engine_rules(settings, policies),
         grows=settings.ray.autoscale,
     )
     pools = {
@@ -108,6 +108,11 @@ def parts_of(settings: Settings, who: Replica = ALONE) -> Parts:
         if name not in rules.engines
     }
     return Parts(rules, policies, pools, volumes, host_spec(settings))
+
+
+def policies_of(settings: Settings) -> dict[str, Policy]:
+    """That of each database. Raises SettingsInvalid when one cannot be used."""
+    return {name: _policy(name, settings) for name in settings.databases}
 
 
 def pool_spec(name: str, database: DatabaseSettings, policy: Policy) -> PoolSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.sandbox_admission import SandboxRules
@@ -12,6 +13,8 @@ from sandpool.job import check_object
 from workers.sandbox.demand import WarmSpec
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.limits import GIB, MIB, Limits
+from workers.sql.policy.document import Policy
+from workers.sql.policy.whole import keeps_back
 
 DEFAULT_FOLDER = Path("/var/lib/sandpool")
 """Short, and on a disk: snapshots are some 100 MB each."""
@@ -61,10 +64,12 @@ def sandbox_rules(settings: Settings) -> SandboxRules:
     )
 
 
-def engine_rules(settings: Settings) -> dict[str, EngineRules]:
+def engine_rules(settings: Settings, policies: Mapping[str, Policy]) -> dict[str, EngineRules]:
     """Databases whose engine runs inside a sandbox."""
     return {
-        name: EngineRules(database.engine, *check_object(database.source, "source"))
+        name: EngineRules(
+            database.engine, *check_object(database.source, "source"), keeps_back(policies[name], database.engine)
+        )
         for name, database in settings.databases.items()
         if database.engine != "postgresql"
     }

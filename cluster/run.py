@@ -44,6 +44,11 @@ class Rules:
         """Volumes of which every tenant may read everything."""
         return frozenset(name for name, spec in self.volumes.items() if spec.shared)
 
+    @property
+    def sealed(self) -> dict[str, str]:
+        """Databases that code may not have as files, and what their policies keep back."""
+        return {name: engine.keeps_back for name, engine in self.engines.items() if engine.keeps_back}
+
     def home_of(self, tenant: str, volume: str) -> VolumeSpec:
         """Where an ending is recorded: in this volume, or in the tenant's first one where it has no right to this."""
         allowed = self.tenants[tenant].volumes

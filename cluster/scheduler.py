@@ -211,6 +211,7 @@ class Scheduler:
             name=run.tenant,
             sandboxes=rules.sandboxes,
             shared=rules.shared,
+            sealed=rules.sealed,
         )
 
     async def _judge_and_run(self, run: Run, admitted: Admitted) -> Attempt | retry.Again:

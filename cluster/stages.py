@@ -46,7 +46,7 @@ def stages_of(run: Run, admitted: Admitted, rules: Rules) -> tuple[Stage, ...]:
     job = run.job
     whose = tasks.Whose(run.tenant, job.id, run.number)
     if not isinstance(job, SqlJob):
-        return (_code_stage(job, whose, admitted),)
+        return (_code_stage(job, whose, admitted, rules),)
     engine = rules.engines.get(job.database)
     first = Stage(Need(job.database), lambda limits, _: run.statement(limits))
     if engine is not None:
@@ -60,10 +60,10 @@ def stages_of(run: Run, admitted: Admitted, rules: Rules) -> tuple[Stage, ...]:
     return first, _table_stage(run, admitted, lambda limits, rows: _transform(job, whose, limits, rows))
 
 
-def _code_stage(job: PythonJob | CommandJob, whose: tasks.Whose, admitted: Admitted) -> Stage:
-    task = tasks.code_task(job, whose, admitted)
-    need = _need(task.image, task.limits, whose.tenant, job.gpu, job.node_labels, job.databases)
-    return Stage(need, lambda limits, _: tasks.code_task(job, whose, limits))
+def _code_stage(job: PythonJob | CommandJob, whose: tasks.Whose, admitted: Admitted, rules: Rules) -> Stage:
+    task = tasks.code_task(job, whose, admitted, rules.engines)
+    need = _need(task.image, task.limits, whose.tenant, job.gpu, job.node_labels, task.databases)
+    return Stage(need, lambda limits, _: tasks.code_task(job, whose, limits, rules.engines))
 
 
 def _table_stage(run: Run, admitted: Admitted, work: Callable[[Admitted, Attempt | None], Work]) -> Stage:

@@ -8,7 +8,7 @@ inside a sandbox. What may be in them was decided before, by admission and by th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from sandpool.outcome import Part
 from workers.gpu.shares import Share
 from workers.sandbox.jobs.programs import TABLE_FOLDER
 from workers.sandbox.limits import GIB, Limits
-from workers.sandbox.task import Input, Query, SandboxTask
+from workers.sandbox.task import DatabaseFile, Input, Query, SandboxTask
 
 TRACE_VARIABLE = "TRACEPARENT"
 """OpenTelemetry's name for W3C trace context in an environment."""
@@ -47,6 +47,8 @@ class EngineRules:
     engine: Literal["duckdb", "sqlite"]
     volume: str
     key: str
+    keeps_back: str = ""
+    """What its policy does not show of it, in a few words; empty: code may have it whole."""
 
     @property
     def is_folder(self) -> bool:
@@ -60,18 +62,26 @@ class EngineRules:
 
     @property
     def source(self) -> Input:
-        return Input(self.path, self.volume, self.key)
+        return Input(self.path, self.volume, self.key, tables_only=self.is_folder)
+
+    def as_file(self, name: str) -> DatabaseFile:
+        """As code finds it that may have it whole: /in/databases/NAME/FILE, or the folder /in/databases/NAME."""
+        path = f"databases/{name}" + ("" if self.is_folder else f"/{self.key.rpartition('/')[2]}")
+        return DatabaseFile(name, self.engine, Input(path, self.volume, self.key, tables_only=self.is_folder))
 
 
-def code_task(job: PythonJob | CommandJob, whose: Whose, admitted: Admitted) -> SandboxTask:
-    """Code that a tenant sent."""
+def code_task(
+    job: PythonJob | CommandJob, whose: Whose, admitted: Admitted, engines: Mapping[str, EngineRules]
+) -> SandboxTask:
+    """Code that a tenant sent. Its databases in `engines` come as files, the others through their pools."""
     inputs = tuple(Input(path, *check_object(source, "inputs")) for path, source in sorted(job.inputs.items()))
     asked: dict[str, Any] = {
         "image": job.image,
         "inputs": inputs,
         "outputs": job.outputs,
         "env": job.env,
-        "databases": job.databases,
+        "databases": tuple(name for name in job.databases if name not in engines),
+        "files": tuple(engines[name].as_file(name) for name in dict.fromkeys(job.databases) if name in engines),
     }
     if isinstance(job, CommandJob):
         asked |= {"kind": "command", "argv": job.argv, "stdin": job.stdin}

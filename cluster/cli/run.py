@@ -21,7 +21,7 @@ from sandpool.job import Limits, PythonJob
 @click.command()
 @click.argument("file", metavar="FILE.py")
 @click.option("--image", default="data", show_default=True, metavar="NAME", help="Image, or NAME@DIGEST.")
-@click.option("--db", "databases", multiple=True, metavar="DB", help="Database that the code may reach (repeat it).")
+@click.option("--db", "databases", multiple=True, metavar="DB", help="Database that the code may use (repeat it).")
 @click.option(
     "--in",
     "inputs",

@@ -51,7 +51,7 @@ def stored(command: Command) -> Command:
 @click.option("--image", default="base", show_default=True, metavar="NAME[@DIGEST]")
 @click.option("--from", "snapshot", default="", metavar="SNAPSHOT", help="Go on where this snapshot was taken.")
 @click.option("--limit", "limits", multiple=True, metavar="KEY=NUMBER", help="memory_bytes, cpus, ...: docs/images.md.")
-@click.option("--db", "databases", multiple=True, metavar="DB", help="Database that it may reach (repeat it).")
+@click.option("--db", "databases", multiple=True, metavar="DB", help="Database that it may use (repeat it).")
 @lived
 @owned
 @configured
@@ -223,14 +223,29 @@ def _life(life: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reach(invocation: Invocation, tenant: str, databases: Sequence[str]) -> dict[str, Any]:
-    """The databases, which the tenant must have the right to, and where its statements are recorded."""
+    """The databases, which the tenant must have the right to, and where its statements are recorded. Those that are
+    files come whole, so their policies are asked."""
+    from cluster.admission import sealed_words  # noqa: PLC0415 - as above
+    from cluster.app import policies_of  # noqa: PLC0415 - as above
+    from cluster.hosting import engine_rules  # noqa: PLC0415 - as above
+
     if not databases:
         return {}
-    rules = invocation.settings.tenants[tenant]
+    settings = invocation.settings
+    rules, engines = settings.tenants[tenant], engine_rules(settings, policies_of(settings))
     for name in databases:
-        if name not in rules.databases or invocation.settings.databases[name].engine != "postgresql":
-            raise click.UsageError(f"--db {name}: no database of this name can be reached by {tenant}'s sandboxes")
-    return {"databases": tuple(dict.fromkeys(databases)), "volume": rules.volumes[0]}
+        if name not in rules.databases:
+            raise click.UsageError(f"--db {name}: no database of this name can be used by {tenant}'s sandboxes")
+        if name in engines and engines[name].keeps_back:
+            message, hint = sealed_words(name, engines[name].keeps_back)
+            raise click.UsageError(f"--db {name}: {message}; {hint}")
+    named = tuple(dict.fromkeys(databases))
+    return {
+        "databases": tuple(name for name in named if name not in engines),
+        "files": tuple(engines[name].as_file(name) for name in named if name in engines),
+        "most_files_bytes": settings.sandboxes.most_input_bytes,
+        "volume": rules.volumes[0],
+    }
 
 
 def _limit(text: str) -> tuple[str, float | int]:

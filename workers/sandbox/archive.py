@@ -135,7 +135,7 @@ class Archive:
         own_id = record.id if record.use == SAVED else f"sn-{secrets.token_hex(10)}"
         # What a volume says is nobody's word for a right to a database.
         own = msgspec.structs.replace(
-            record, use=SAVED, id=own_id, expires_at_s=None, idle_s=None, databases=(), volume=""
+            record, use=SAVED, id=own_id, expires_at_s=None, idle_s=None, databases=(), volume="", files=()
         )
         meta = manifest.meta
         draft = await asyncio.to_thread(self._shelf.draft, sum(meta.files.values()))

@@ -14,7 +14,7 @@ from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
 from workers.sandbox.sandboxes import Ended
 from workers.sandbox.snapshot import Snapshot
-from workers.sandbox.starter import Live, Starter
+from workers.sandbox.starter import Fill, Live, Starter
 from workers.sandbox.stock import Stock
 
 Born = tuple[Live, int]
@@ -27,31 +27,42 @@ class Births:
         self._stock = stock
         self._promises = promises
 
-    async def new(self, image: Image, limits: Limits) -> Born:
-        """One that nobody ever used. Raises HostFull, SpecInvalid, other SandboxErrors."""
+    async def new(self, image: Image, limits: Limits, fill: Fill | None = None) -> Born:
+        """One that nobody ever used, with files. Raises HostFull, SpecInvalid, other SandboxErrors."""
+        promise = await self._promises.make(limits)
+        live: Live | None = None
+        try:
+            live = await self._stock.take(image, limits)
+            if fill is not None:
+                await asyncio.to_thread(fill, live.inbox)
+            return live, promise
+        except BaseException:
+            if live is not None:
+                self.end(live, promise)
+            else:
+                self._promises.drop(promise)
+            raise
+
+    async def again(
+        self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str, fill: Fill | None = None
+    ) -> Born:
+        """The one that was saved, under its own id. `fill`: with its files. Raises as `new`, SnapshotUnusable."""
         promise = await self._promises.make(limits)
         try:
-            return await self._stock.take(image, limits), promise
+            return await self._restore(source, image, limits, sandbox_id, fill), promise
         except BaseException:
             self._promises.drop(promise)
             raise
 
-    async def again(self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str) -> Born:
-        """The one that was saved, under its own id. Raises as `new`, SnapshotUnusable."""
-        promise = await self._promises.make(limits)
-        try:
-            return await self._restore(source, image, limits, sandbox_id), promise
-        except BaseException:
-            self._promises.drop(promise)
-            raise
-
-    async def copies(self, source: Snapshot, image: Image, limits: Limits, count: int) -> list[Born]:
+    async def copies(
+        self, source: Snapshot, image: Image, limits: Limits, count: int, fill: Fill | None = None
+    ) -> list[Born]:
         """So many of them, or none. Raises as `again`."""
         born: list[Born] = []
         promises: list[int] = []
 
         async def one(promise: int) -> None:
-            born.append((await self._restore(source, image, limits), promise))
+            born.append((await self._restore(source, image, limits, None, fill), promise))
 
         try:
             for _ in range(count):
@@ -80,9 +91,11 @@ class Births:
         """See Starter.reconnect."""
         await self._starter.reconnect(live)
 
-    async def _restore(self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str | None = None) -> Live:
+    async def _restore(
+        self, source: Snapshot, image: Image, limits: Limits, sandbox_id: str | None, fill: Fill | None
+    ) -> Live:
         starting = starting_limits(image, limits, self._stock.cores)
-        live = await self._starter.restored(source, image, starting, sandbox_id=sandbox_id)
+        live = await self._starter.restored(source, image, starting, sandbox_id=sandbox_id, fill=fill)
         try:
             await self._starter.hand_out(live, limits)
         except BaseException:

@@ -27,6 +27,7 @@ from workers.sandbox.image import Image
 from workers.sandbox.invocation import RunscSpec
 from workers.sandbox.kept import KeptSandboxes
 from workers.sandbox.kept_doors import KeptDoors
+from workers.sandbox.kept_files import KeptFiles
 from workers.sandbox.lease import Lease
 from workers.sandbox.limits import Limits
 from workers.sandbox.promises import Promises
@@ -56,6 +57,7 @@ class Host:
             self._resolve,
             spec.most_paused,
             KeptDoors(Path(spec.doors)),
+            KeptFiles(Path(spec.folder) / "files"),
         )
         self._leases: dict[str, Lease] = {}
         self._recovering = asyncio.Lock()

@@ -11,6 +11,7 @@ from workers.sandbox.errors import SpecInvalid, UnknownSandbox
 from workers.sandbox.limits import Limits
 from workers.sandbox.records import PAUSED, Record
 from workers.sandbox.starter import Live
+from workers.sandbox.task import DatabaseFile
 from workers.sandbox.transitions import Event, State, after
 
 DEFAULT_LIFETIME_S = 300.0
@@ -100,7 +101,7 @@ class Kept:
             memory_bytes=self.limits.memory_bytes,
             cpus=self.limits.cpus,
             disk_bytes=self.disk_bytes,
-            databases=record.databases,
+            databases=(*record.databases, *(file.name for file in record.files)),
         )
 
 
@@ -111,6 +112,7 @@ class Whose(msgspec.Struct, frozen=True):
     expires_at_s: float | None
     databases: tuple[str, ...] = ()
     volume: str = ""
+    files: tuple[DatabaseFile, ...] = ()
 
 
 def unknown() -> UnknownSandbox:
@@ -146,4 +148,5 @@ def new_record(sandbox_id: str, whose: Whose, image: str, limits: Limits) -> Rec
         expires_at_s=whose.expires_at_s,
         databases=whose.databases,
         volume=whose.volume,
+        files=whose.files,
     )

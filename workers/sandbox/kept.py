@@ -25,6 +25,7 @@ from workers.sandbox.bundle import check_limits
 from workers.sandbox.errors import (
     SandboxError,
     SessionBusy,
+    SnapshotUnusable,
     SpecInvalid,
 )
 from workers.sandbox.image import Image
@@ -40,6 +41,7 @@ from workers.sandbox.keeping import (
     unknown,
 )
 from workers.sandbox.kept_doors import KeptDoors
+from workers.sandbox.kept_files import Brought, KeptFiles
 from workers.sandbox.limits import Limits
 from workers.sandbox.records import MAX_TENANT_CHARACTERS, PAUSED, SAVED, Record
 from workers.sandbox.replies import Execution, OnOutput
@@ -52,6 +54,7 @@ from workers.volumes.store import Volume
 log = structlog.get_logger("sandpool.kept")
 
 MOST_FORKS = 64
+NO_FILES = Brought()
 
 
 class KeptSandboxes:
@@ -62,8 +65,10 @@ class KeptSandboxes:
         resolve: Callable[[str], Awaitable[Image]],
         most_on_disk: int,
         doors: KeptDoors,
+        files: KeptFiles,
     ) -> None:
         """`resolve`: the image of a reference, which then stays on disk."""
+        self._files = files
         self._doors = doors
         self._sandboxes = sandboxes
         self._births = births
@@ -79,6 +84,7 @@ class KeptSandboxes:
             if record.use == PAUSED:
                 kept = self._kept[record.id] = Kept(record, State.Paused)
                 kept.disk_bytes = snapshot.size_bytes
+        await self._files.open(self._kept)
 
     async def close(self) -> None:
         """What runs ends; what is on disk stays."""
@@ -119,30 +125,42 @@ class KeptSandboxes:
         idle_s: float | None = None,
         databases: tuple[str, ...] = (),
         volume: str = "",
+        files: Brought = NO_FILES,
     ) -> KeptView:
         """A new sandbox: of an image, or (`snapshot`: an id) going on where a snapshot was taken.
 
         `lifetime_s`: destroyed after so long, whatever it does; None: never. `idle_s`: paused when unused for so long.
         `databases`: those that it may reach, to which the asker checked the tenant's right; what it does there is
-        recorded in `volume`.
+        recorded in `volume`. `files`: databases that it may have whole, alike.
         """
         if not 0 < len(tenant) <= MAX_TENANT_CHARACTERS:
             raise SpecInvalid("tenant", f"1 to {MAX_TENANT_CHARACTERS} characters")
         expires_at_s = end_of(lifetime_s)
-        whose = Whose(tenant, expires_at_s, databases, volume)
+        whose = Whose(tenant, expires_at_s, databases, volume, files.files)
         check_span("idle_s", idle_s)
-        if snapshot:
-            record, saved = self._archive.find(tenant, snapshot)
-            found = await self._resolve(record.image)
-            limits = Limits.from_dict(dict(record.limits))
-            (kept,) = await self._add(whose, await self._births.copies(saved, found, limits, 1))
-        else:
-            found = await self._resolve(image)
-            limits = limits or Limits().capped_by(found.ceiling)
-            check_limits(found, limits)
-            (kept,) = await self._add(whose, [await self._births.new(found, limits)])
+        async with self._files.brought(files) as name:
+            if snapshot:
+                born = await self._from_snapshot(tenant, snapshot, name)
+            else:
+                found = await self._resolve(image)
+                limits = limits or Limits().capped_by(found.ceiling)
+                check_limits(found, limits)
+                born = await self._births.new(found, limits, self._files.fill(name))
+            (kept,) = await self._add(whose, [born], name)
         kept.keeps_until(expires_at_s, idle_s)
         return kept.view()
+
+    async def _from_snapshot(self, tenant: str, snapshot: str, files: str) -> Born:
+        record, saved = self._archive.find(tenant, snapshot)
+        found = await self._resolve(record.image)
+        try:
+            (born,) = await self._births.copies(
+                saved, found, Limits.from_dict(dict(record.limits)), 1, self._files.fill(files)
+            )
+        except SnapshotUnusable as error:
+            hint = "where it had files of databases open, name those databases; else make a new one"
+            raise SnapshotUnusable(error.message, hint=hint, detail=error.detail) from error
+        return born
 
     async def run_code(
         self,
@@ -209,6 +227,7 @@ class KeptSandboxes:
             idle_s=None,
             databases=(),
             volume="",
+            files=(),
         )
         async with self._running(kept):
             saved = await self._save(kept, Event.Save, record.name, record)
@@ -222,17 +241,21 @@ class KeptSandboxes:
         image = await self._resolve(kept.record.image)
         own = kept.record
         expires_at_s, idle_s = own.expires_at_s, own.idle_s
-        whose = Whose(tenant, expires_at_s, own.databases, own.volume)
+        whose = Whose(tenant, expires_at_s, own.databases, own.volume, own.files)
+        files = kept.id if own.files else ""
+        fill = self._files.fill(files)
         async with kept.turn:
             if kept.state is State.Paused:
                 kept.become(Event.Copy)
                 source = await self._archive.load(kept.record)
-                made = await self._add(whose, await self._births.copies(source, image, kept.limits, count))
+                made = await self._add(whose, await self._births.copies(source, image, kept.limits, count, fill), files)
             else:
                 self._check_free(kept)
                 source = await self._save(kept, Event.Save, f"fork-{secrets.token_hex(10)}", None)
                 try:
-                    made = await self._add(whose, await self._births.copies(source, image, kept.limits, count))
+                    made = await self._add(
+                        whose, await self._births.copies(source, image, kept.limits, count, fill), files
+                    )
                 finally:
                     await self._archive.delete(source.name)
         for copy in made:
@@ -303,8 +326,8 @@ class KeptSandboxes:
                     kept.touch()  # tried again when it was idle for as long once more
                     log.warning("upkeep of a kept sandbox", sandbox=kept.id, error=str(error))
 
-    async def _add(self, whose: Whose, born: list[Born]) -> list[Kept]:
-        """With their doors open; none of them where one cannot be opened."""
+    async def _add(self, whose: Whose, born: list[Born], files: str = "") -> list[Kept]:
+        """With their files and their doors open; none of them where one cannot be opened."""
         new: list[Kept] = []
         for live, promise in born:
             image = live.sandbox.image
@@ -315,6 +338,7 @@ class KeptSandboxes:
         try:
             for kept in new:
                 assert kept.live is not None
+                await self._files.give(files, kept.id)
                 await self._doors.open(kept.live, kept.record)
                 kept.become(Event.Done)
         except BaseException:
@@ -361,7 +385,8 @@ class KeptSandboxes:
         try:
             image = await self._resolve(kept.record.image)
             source = await self._archive.load(kept.record)
-            kept.live, kept.promise = await self._births.again(source, image, kept.limits, kept.id)
+            fill = self._files.fill(kept.id if kept.record.files else "")
+            kept.live, kept.promise = await self._births.again(source, image, kept.limits, kept.id, fill)
             await self._doors.open(kept.live, kept.record)
         except BaseException:
             if kept.live is not None:
@@ -429,6 +454,8 @@ class KeptSandboxes:
         if kept.live is not None:
             await self._let_go(kept)
         await self._archive.delete(kept.record.name)
+        if kept.record.files:
+            await self._files.drop(kept.id)
         kept.become(Event.Done)
 
     def _find(self, tenant: str, sandbox_id: str) -> Kept:

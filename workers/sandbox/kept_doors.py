@@ -40,22 +40,23 @@ class KeptDoors:
 
     async def open(self, live: Live, record: Record) -> None:
         """Open the doors of a sandbox that runs (again). Raises WorkerError: then none is open."""
-        if not record.databases or live.id in self._open:
+        if not (record.databases or record.files) or live.id in self._open:
             return
         stack = contextlib.AsyncExitStack()
         try:
-            await stack.enter_async_context(
-                doors_to(
-                    record.databases,
-                    live.sockets,
-                    self._doors,
-                    tenant=record.tenant,
-                    job_id=live.id,
-                    attempt_id=secrets.token_hex(4),
-                    volume=record.volume,
+            if record.databases:
+                await stack.enter_async_context(
+                    doors_to(
+                        record.databases,
+                        live.sockets,
+                        self._doors,
+                        tenant=record.tenant,
+                        job_id=live.id,
+                        attempt_id=secrets.token_hex(4),
+                        volume=record.volume,
+                    )
                 )
-            )
-            await self._run(live, _enter(record.databases))
+            await self._run(live, _enter(record))
         except BaseException as error:
             await stack.aclose()
             if isinstance(error, WorkerError) and not isinstance(error, DatabaseUnreachable):
@@ -91,10 +92,10 @@ class KeptDoors:
             raise DatabaseUnreachable(f"the sandbox cannot reach its databases ({ended.error.kind})")
 
 
-def _enter(databases: tuple[str, ...]) -> str:
+def _enter(record: Record) -> str:
     """Variables and ports inside; once, for they are part of what is saved."""
-    values = json.dumps(variables(databases, is_kept=True))
-    names = json.dumps(list(databases))
+    values = json.dumps(variables(record.databases, record.files, is_kept=True))
+    names = json.dumps(list(record.databases))
     return (
         "import json, os\n"
         f"os.environ.update(json.loads({values!r}))\n"

@@ -15,6 +15,7 @@ from workers.sandbox.kinds import FIXED
 from workers.sandbox.kinds import PREFIX as WARM_PREFIX
 from workers.sandbox.limits import Limits
 from workers.sandbox.snapshot import Snapshot
+from workers.sandbox.task import DatabaseFile
 
 PAUSED: Literal["paused"] = "paused"
 SAVED: Literal["saved"] = "saved"
@@ -42,6 +43,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Databases that it may reach. Of a snapshot none: whoever starts from it names them, and must have the right."""
     volume: Annotated[str, msgspec.Meta(max_length=63)] = ""
     """Where the audit trail of its statements is written."""
+    files: Annotated[tuple[DatabaseFile, ...], msgspec.Meta(max_length=16)] = ()
+    """Databases that it has as files, beside what is saved of it (`kept_files`). Of a snapshot none, alike."""
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
     @property

@@ -16,9 +16,11 @@ from workers.errors import VolumeUnavailable, WorkerError
 from workers.sandbox.errors import SpecInvalid
 from workers.sandbox.keeping import DEFAULT_LIFETIME_S, KeptView, SavedView
 from workers.sandbox.kept import KeptSandboxes
+from workers.sandbox.kept_files import Brought
 from workers.sandbox.limits import Limits
 from workers.sandbox.replies import Execution
 from workers.sandbox.tail import Heard, Tail
+from workers.sandbox.task import DatabaseFile
 from workers.volumes.store import Volume
 
 Offset = Annotated[int, msgspec.Meta(ge=0)]
@@ -38,6 +40,9 @@ class Create(_Request, frozen=True, tag="create"):
     databases: tuple[str, ...] = ()
     """To which whoever asks has checked the tenant's right."""
     volume: str = ""
+    files: tuple[DatabaseFile, ...] = ()
+    """Databases that it has as files: alike, and their policies were asked."""
+    most_files_bytes: int = 0
 
 
 class Code(_Request, frozen=True, tag="code"):
@@ -193,12 +198,27 @@ class Requests:
             case Remove():
                 await kept.destroy(tenant, request.id)
                 return Views()
+            case Create():
+                return Views(sandboxes=[await self._create(tenant, request)])
             case Push():
                 return Views(snapshots=[await kept.push(tenant, request.id, self._volume(request.volume))])
             case Pull():
                 return Views(snapshots=[await kept.pull(tenant, request.id, self._volume(request.volume))])
             case _:
                 return Views(sandboxes=await _changed(kept, tenant, request))
+
+    async def _create(self, tenant: str, request: Create) -> KeptView:
+        return await self._kept.create(
+            tenant,
+            request.image,
+            _limits(request.limits),
+            snapshot=request.snapshot,
+            lifetime_s=request.lifetime_s,
+            idle_s=request.idle_s,
+            databases=request.databases,
+            volume=request.volume,
+            files=Brought(request.files, self._volumes, request.most_files_bytes),
+        )
 
     async def _run(self, tenant: str, request: Code | Exec) -> Ran:
         with self._watching(tenant, request) as tail:
@@ -246,18 +266,6 @@ class Requests:
 
 async def _changed(kept: KeptSandboxes, tenant: str, request: Any) -> list[KeptView]:
     match request:
-        case Create():
-            view = await kept.create(
-                tenant,
-                request.image,
-                _limits(request.limits),
-                snapshot=request.snapshot,
-                lifetime_s=request.lifetime_s,
-                idle_s=request.idle_s,
-                databases=request.databases,
-                volume=request.volume,
-            )
-            return [view]
         case Pause():
             return [await kept.pause(tenant, request.id)]
         case Resume():

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ RUNNER = Path(__file__).resolve().parent / "runner"
 START = Command(argv=("/usr/bin/python3", "-I", "/opt/sandpool"), env={"SANDPOOL_OUT": "/home/sandpool/out"})
 CONNECT_S = 30.0
 """For the runner to connect once its sandbox is there; a busy machine is slow."""
+Fill = Callable[[Path], None]
+"""Puts files into the folder that a sandbox sees at /in. Blocking."""
 
 
 @dataclass(kw_only=True)
@@ -67,10 +70,17 @@ class Starter:
         return await self._start(image, limits, None, gpus=gpus)
 
     async def restored(
-        self, snapshot: Snapshot, image: Image, limits: Limits, *, sandbox_id: str | None = None
+        self,
+        snapshot: Snapshot,
+        image: Image,
+        limits: Limits,
+        *,
+        sandbox_id: str | None = None,
+        fill: Fill | None = None,
     ) -> Live:
-        """A copy of a saved sandbox, reseeded. Raises SandboxError; then nothing is left of it."""
-        return await self._start(image, limits, snapshot, sandbox_id=sandbox_id)
+        """A copy of a saved sandbox, reseeded. `fill`: with what it has open. Raises SandboxError; then nothing is left
+        of it."""
+        return await self._start(image, limits, snapshot, sandbox_id=sandbox_id, fill=fill)
 
     async def reconnect(self, live: Live) -> None:
         """A new session with a runner that was released."""
@@ -109,6 +119,7 @@ class Starter:
         *,
         gpus: GpuPassage | None = None,
         sandbox_id: str | None = None,
+        fill: Fill | None = None,
     ) -> Live:
         sandbox_id = sandbox_id or new_sandbox_id()
         folder = self._sandboxes.folder_of(sandbox_id)
@@ -119,7 +130,7 @@ class Starter:
             Bind(source=folder / "sockets", target="/run/sandpool"),
         ]
         try:
-            await asyncio.to_thread(_make_folders, folder)
+            await asyncio.to_thread(_make_folders, folder, fill)
             await listener.open()
             if snapshot is None:
                 sandbox = await self._sandboxes.create(
@@ -179,8 +190,10 @@ def runner_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _make_folders(folder: Path) -> None:
+def _make_folders(folder: Path, fill: Fill | None) -> None:
     folder.mkdir(mode=0o700)
     for name in ("in", "sockets"):
         (folder / name).mkdir(mode=0o755)
         (folder / name).chmod(0o755)  # whatever the umask is: those inside have another user
+    if fill is not None:
+        fill(folder / "in")

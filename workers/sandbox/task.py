@@ -23,6 +23,16 @@ class Input(msgspec.Struct, frozen=True):
     key: str
     sha256: str = ""
     """What it must be, where that is known."""
+    tables_only: bool = False
+    """Of a folder only what is a table: `NAME.parquet` and `NAME/*.parquet`."""
+
+
+class DatabaseFile(msgspec.Struct, frozen=True):
+    """A registered database that code gets whole, as a file or a folder of Parquet files: its policy hides nothing."""
+
+    name: str
+    engine: Literal["duckdb", "sqlite"]
+    source: Input
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +77,8 @@ class SandboxTask(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 0
     """Ceilings of a result that is a table."""
     databases: tuple[str, ...] = ()
+    """Those that it reaches through their pools."""
+    files: tuple[DatabaseFile, ...] = ()
     gpus: tuple[Share, ...] = ()
     """What it was placed on."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.placement import HostView, Node, PoolView
 from cluster.sandbox_admission import SandboxRules
-from cluster.tasks import traced
+from cluster.tasks import EngineRules, traced
 from sandpool import CommandJob, Limits, PythonJob, SqlJob
 from sandpool.job import Gpu
 from sandpool.outcome import Ending, ErrorInfo, Manifest, Outcome, Part, Said
@@ -276,3 +276,28 @@ def test_code_finds_the_trace_of_its_job_in_its_environment(kind: Any, tracepare
     assert traced(task, traceparent).env == env
     own = msgspec.structs.replace(task, env={"TRACEPARENT": "mine"})
     assert traced(own, traceparent).env == {"TRACEPARENT": "mine"}
+
+
+async def test_code_gets_a_database_file_whole_or_is_denied_with_what_to_do_instead(house: CodeHouse) -> None:
+    engines = {
+        "lite": EngineRules("sqlite", "sets", "a/f.sqlite"),
+        "parts": EngineRules("duckdb", "sets", "parts/"),
+        "hidden": EngineRules("sqlite", "sets", "a/f.sqlite", keeps_back="its policy restricts the table t"),
+    }
+    acme = house.rules.tenants["acme"]
+    tenants = {**house.rules.tenants, "acme": replace(acme, databases=acme.databases | set(engines))}
+    databases = {**house.rules.databases, **dict.fromkeys(engines, house.rules.databases["flights"])}
+    house.scheduler.rules = replace(house.rules, tenants=tenants, databases=databases, engines=engines)
+    job = PythonJob(code="1", databases=("lite", "flights", "parts"))
+    assert (await outcome_of(house, job)).ending is Ending.Succeeded
+    (task,) = house.code_bench.tasks
+    assert task.databases == ("flights",)
+    assert [(file.name, file.engine, file.source.path, file.source.tables_only) for file in task.files] == [
+        ("lite", "sqlite", "databases/lite/f.sqlite", False),
+        ("parts", "duckdb", "databases/parts", True),
+    ]
+    denied = await outcome_of(house, PythonJob(code="1", databases=("lite", "hidden")))
+    assert denied.error is not None and denied.verdict is not None
+    assert (denied.ending, denied.error.code) == (Ending.Denied, "database.sealed")
+    assert "restricts the table t" in denied.error.message and "SqlJob" in denied.error.hint
+    assert len(house.code_bench.tasks) == 1

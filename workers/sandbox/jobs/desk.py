@@ -39,6 +39,7 @@ class Desk:
         if self._closed:
             return not_started(task, HostClosed("this host takes no more work", hint="another host may take it"))
         wanted = {task.volume, *(each.volume for each in task.inputs)}
+        wanted |= {each.source.volume for each in task.files}
         wanted |= {task.code_file.volume} if task.code_file else set()
         if unknown := sorted(wanted - set(self._volumes)):
             return not_started(task, VolumeUnavailable(f"volume {unknown[0]} is not known on this host"))

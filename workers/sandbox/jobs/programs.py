@@ -14,6 +14,8 @@ from workers.sandbox.limits import MIB
 from workers.sandbox.task import SandboxTask
 
 INSIDE = Path(__file__).parent / "inside"
+LIBRARY = "/opt/sandpool/library"
+"""`workers/sandbox/runner/library`, as a sandbox sees it."""
 DATABASES = "SANDPOOL_DATABASES"
 """The variable that names the databases of a task, when it has any."""
 # Read when the process starts: an event loop waits for no disk.
@@ -40,7 +42,7 @@ def _databases(env: Mapping[str, str]) -> str:
     return (
         "import importlib\n"
         "importlib.import_module('sandpool_runner.databases').open_databases("
-        f"json.loads({_literal(env[DATABASES].split(','))}), '/run/sandpool/pg')\n"
+        f"json.loads({_literal([name for name in env[DATABASES].split(',') if name])}), '/run/sandpool/pg')\n"
     )
 
 
@@ -88,18 +90,20 @@ def _literal(value: object) -> str:
 
 @cache
 def _package() -> str:
-    """Both modules of `inside`, made where nothing was installed."""
+    """Both modules of `inside`, made where nothing was installed, with the library beside the runner."""
     return f"""
 import importlib.util as _u, json as _j, sys as _s, types as _t, os as _o
 def _sandpool_load():
     package = _t.ModuleType("sandpool_inside")
     package.__path__ = []
     _s.modules["sandpool_inside"] = package
+    _s.path.append({LIBRARY!r})
     for name, source in _j.loads({_literal(SOURCES)}).items():
         module = _t.ModuleType("sandpool_inside." + name)
         module.__package__ = "sandpool_inside"
         _s.modules[module.__name__] = module
         exec(compile(source, "sandpool/" + name + ".py", "exec"), module.__dict__)
+    _s.path.remove({LIBRARY!r})
     _o.makedirs(_s.modules["sandpool_inside.tables"].FOLDER, exist_ok=True)
     return _s.modules["sandpool_inside.tables"], _s.modules["sandpool_inside.engines"]
 _sandpool, _sandpool_engines = _sandpool_load()

@@ -131,13 +131,14 @@ async def _in_lease(
         before = await lease.usage()
         with timed("inputs"):
             async with asyncio.timeout(STAGE_S):
-                input_bytes = await stage(task.inputs, volumes, lease.inbox, task.most_input_bytes)
+                wanted = (*task.inputs, *(file.source for file in task.files))
+                input_bytes = await stage(wanted, volumes, lease.inbox, task.most_input_bytes)
         async with AsyncExitStack() as opened:
             if task.databases:
                 identity = {"tenant": task.tenant, "job_id": task.job_id, "attempt_id": task.attempt_id}
                 ways = doors_to(task.databases, lease.sockets, doors, **identity, volume=task.volume)
                 await opened.enter_async_context(ways)
-                task = msgspec.structs.replace(task, env={**variables(task.databases), **task.env})
+            task = msgspec.structs.replace(task, env={**variables(task.databases, task.files), **task.env})
             course.began = True
             with timed("code"):
                 execution = await execute(lease, task, volumes, course.tail.take)

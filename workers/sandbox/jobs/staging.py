@@ -58,13 +58,19 @@ def _objects(wanted: Input, volume: Volume) -> Iterator[tuple[str, str]]:
     if not wanted.key.endswith("/"):
         yield wanted.key, wanted.path
         return
-    found = list(islice(volume.list(wanted.key), MOST_FILES + 1))
+    meant = (meta for meta in volume.list(wanted.key) if not wanted.tables_only or is_table(wanted.key, meta.key))
+    found = list(islice(meant, MOST_FILES + 1))
     if not found:
         raise _missing(wanted, wanted.key)
     if len(found) > MOST_FILES:
         raise InputTooLarge(f"{wanted.volume}:{wanted.key} holds more than {MOST_FILES} objects")
     for meta in found:
         yield meta.key, f"{wanted.path}/{meta.key.removeprefix(wanted.key)}"
+
+
+def is_table(folder: str, key: str) -> bool:
+    """Whether this object below the folder is a table of it, or part of one: `NAME.parquet`, `NAME/PART.parquet`."""
+    return key.endswith(".parquet") and key.removeprefix(folder).count("/") <= 1
 
 
 def _below(inbox: Path, path: str) -> Path:
@@ -93,7 +99,7 @@ def _copy(wanted: Input, key: str, volume: Volume, target: Path, most_bytes: int
 
             size = volume.fetch(key, take)
             os.fchmod(file.fileno(), MODE)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise SpecInvalid("inputs", f"two inputs at {wanted.path[:80]!r}") from error
     except OSError as error:
         raise _no_room(error) from error

@@ -21,22 +21,23 @@ LAST_WORDS_S = 1.0
 LET_GO_S = 3.0
 
 _names: list[str] = []
-"""Listened for already."""
+"""By the number of their port."""
+_listeners: list[socket.socket] = []
 _held: set[socket.socket] = set()
 """Connections to the host."""
 
 
 def open_databases(names: list[str], folder: str) -> None:
-    """Listen on 127.0.0.1 from FIRST_PORT on, one port for each name; let `import sandpool` work."""
-    if names == _names:
-        return
+    """Listen on 127.0.0.1 from FIRST_PORT on, one port for each name; let `import sandpool` work. Asked again, by what
+    goes on from a snapshot, the ports lead to the databases that are named now."""
     _names[:] = names
-    for number, name in enumerate(names):
+    for number in range(len(_listeners), len(names)):
         listener = socket.create_server(("127.0.0.1", FIRST_PORT + number), backlog=128)
-        path = f"{folder}/{name}/.s.PGSQL.5432"
-        threading.Thread(target=_accept, args=(listener, path), name=f"tcp {name}", daemon=True).start()
-    if LIBRARY not in sys.path:
-        sys.path.append(LIBRARY)
+        _listeners.append(listener)
+        threading.Thread(target=_accept, args=(listener, number, folder), name=f"tcp {number}", daemon=True).start()
+    if LIBRARY in sys.path:
+        return
+    sys.path.append(LIBRARY)
     known = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = f"{known}:{LIBRARY}" if known else LIBRARY
 
@@ -54,9 +55,13 @@ def let_go() -> None:
         time.sleep(0.005)
 
 
-def _accept(listener: socket.socket, path: str) -> None:
+def _accept(listener: socket.socket, number: int, folder: str) -> None:
     while True:
         client, _ = listener.accept()
+        if number >= len(_names):
+            client.close()
+            continue
+        path = f"{folder}/{_names[number]}/.s.PGSQL.5432"
         server = socket.socket(socket.AF_UNIX)
         _held.add(server)
         try:

@@ -1,7 +1,8 @@
 """`import sandpool` inside a sandbox: `sandpool.query("flights", "select ...")` without a driver.
 
 The answer is a pyarrow.Table (`.to_pandas()`), or a list of dicts where pyarrow is not installed. Speaks PostgreSQL's
-protocol over the socket that the sandbox was given; holds no secret, for none is needed. Standard library only.
+protocol over the socket that the sandbox was given; holds no secret, for none is needed. A database that is a file is
+opened by its engine. Standard library only, but for those engines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sandpool_files
+
 FOLDER = "/run/sandpool/pg"
 TIMEOUT_S = 3600.0
 _BOOL, _BYTEA, _INT8, _INT2, _INT4, _JSON, _FLOAT4, _FLOAT8 = 16, 17, 20, 21, 23, 114, 700, 701
@@ -25,23 +28,46 @@ class QueryError(Exception):
     """The database, or the policy in front of it, refused the statement."""
 
     def __init__(self, sqlstate: str, message: str, detail: str = "") -> None:
-        super().__init__(f"{message} [{sqlstate}]" + (f" ({detail})" if detail else ""))
+        super().__init__(message + (f" [{sqlstate}]" if sqlstate else "") + (f" ({detail})" if detail else ""))
         self.sqlstate = sqlstate
 
 
 def databases() -> list[str]:
     """Names that `query` takes."""
-    return [name for name in os.environ.get("SANDPOOL_DATABASES", "").split(",") if name]
+    return [name for name in os.environ.get("SANDPOOL_DATABASES", "").split(",") if name] + list(_files())
+
+
+def path(database: str) -> str:
+    """Where the file (or the folder of Parquet files) of a database lies, read-only: for the engine's own ways."""
+    if database not in _files():
+        raise LookupError(f"database {database!r} is no file in this sandbox; files are: {', '.join(_files())}")
+    return str(_files()[database]["path"])
 
 
 def query(database: str, sql: str, params: Sequence[Any] = ()) -> Any:
     """Run one statement; `params` are the values of $1, $2, and so on. Raises QueryError, OSError."""
+    if database in _files():
+        return _query_file(_files()[database], sql, params)
     with _connect(database) as connection:
         stream = connection.makefile("rb")
         _send(connection, sql, params)
         columns, rows = _receive(stream)
     values: list[list[Any]] = [[row[at] for row in rows] for at in range(len(columns))]
     return _table([name for name, _ in columns], [oid for _, oid in columns], values)
+
+
+def _files() -> dict[str, Any]:
+    """Name -> engine, path, is_folder."""
+    found: dict[str, Any] = json.loads(os.environ.get("SANDPOOL_DATABASE_FILES", "{}"))
+    return found
+
+
+def _query_file(file: dict[str, Any], sql: str, params: Sequence[Any]) -> Any:
+    try:
+        rows = sandpool_files.query(file["engine"], file["path"], sql, list(params), is_folder=file["is_folder"])
+    except sandpool_files.errors(file["engine"]) as error:
+        raise QueryError("", str(error)) from error
+    return rows
 
 
 def _connect(database: str) -> socket.socket:
