@@ -60,7 +60,8 @@ class HostActor:
             host = Host(sized(self._spec), ImageStore(Path(self._spec.images)))
             await host.open()
             self._host, self._desk = host, Desk(host, volumes, Path(self._spec.doors))
-            self._requests = Requests(host.kept, volumes)
+            retention_s = {name: spec.retention_s for name, spec in self._volumes.items()}
+            self._requests = Requests(host.kept, volumes, retention_s)
             self._mailboxes = Mailboxes(decode_task, self._desk.run, max_held=MOST_HELD)
 
     async def listen(self, *, scheduler: str = "") -> str:

@@ -104,14 +104,14 @@ class Archive:
         """Raises as `find`."""
         return _view(*self.find(tenant, snapshot_id))
 
-    async def send(self, record: Record, volume: Volume) -> SavedView:
+    async def send(self, record: Record, volume: Volume, retention_s: int | None) -> SavedView:
         """Into the tenant's part of a volume, under its id; a snapshot that is there already is done. VolumeError.
 
         A paused sandbox may have run on since it was sent: then it is sent anew.
         """
         saved = await self.load(record)
         anew = record.use == PAUSED
-        await asyncio.to_thread(send, saved, volume, record.tenant, record.id, anew=anew)
+        await asyncio.to_thread(send, saved, volume, record.tenant, record.id, anew=anew, retention_s=retention_s)
         return _view(record, saved)
 
     async def look_up(self, tenant: str, any_id: str, volume: Volume) -> tuple[Record, Manifest]:

@@ -286,18 +286,19 @@ class KeptSandboxes:
         async with kept.turn:
             await self._destroy(kept, Event.Destroy)
 
-    async def push(self, tenant: str, any_id: str, volume: Volume) -> SavedView:
-        """Send a snapshot, or what is saved of a paused sandbox, into a volume. It stays here too. VolumeError.
+    async def push(self, tenant: str, any_id: str, volume: Volume, retention_s: int | None = None) -> SavedView:
+        """Send a snapshot, or what is saved of a paused sandbox, into a volume, where it is kept so long (None: until
+        somebody removes it). It stays here too. VolumeError.
 
         Whoever can read the volume can read the tenant's memory as it was.
         """
         if self._archive.has(any_id):
             record, _ = self._archive.find(tenant, any_id)
-            return await self._archive.send(record, volume)
+            return await self._archive.send(record, volume, retention_s)
         kept = self._find(tenant, any_id)
         async with kept.turn:
             kept.become(Event.Copy)
-            return await self._archive.send(kept.record, volume)
+            return await self._archive.send(kept.record, volume, retention_s)
 
     async def pull(self, tenant: str, any_id: str, volume: Volume) -> SavedView:
         """Take over what `push` sent from a host with the same kind of CPU, runsc and image: as a snapshot here."""

@@ -165,7 +165,11 @@ def unpack(answer: bytes) -> Answer:
 class Requests:
     """Carries requests out on one host's kept sandboxes."""
 
-    def __init__(self, kept: KeptSandboxes, volumes: Mapping[str, Volume]) -> None:
+    def __init__(
+        self, kept: KeptSandboxes, volumes: Mapping[str, Volume], retention_s: Mapping[str, int | None]
+    ) -> None:
+        """`retention_s`: how long each volume keeps what is sent there."""
+        self._retention_s = retention_s
         self._kept = kept
         self._volumes = volumes
         self._watched: dict[tuple[str, str, str], Tail] = {}
@@ -201,7 +205,8 @@ class Requests:
             case Create():
                 return Views(sandboxes=[await self._create(tenant, request)])
             case Push():
-                return Views(snapshots=[await kept.push(tenant, request.id, self._volume(request.volume))])
+                volume, retention_s = self._volume(request.volume), self._retention_s.get(request.volume)
+                return Views(snapshots=[await kept.push(tenant, request.id, volume, retention_s)])
             case Pull():
                 return Views(snapshots=[await kept.pull(tenant, request.id, self._volume(request.volume))])
             case _:

@@ -11,6 +11,7 @@ Blocking.
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,19 +34,39 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: Literal[1] = 1
     meta: SnapshotMeta
     digests: Annotated[dict[FileName, Sha256], msgspec.Meta(min_length=1, max_length=16)]
+    retain_until: datetime | None = None
+    """When the sweeper of volumes removes it (`workers.volumes.snapshots`); None: never."""
 
 
-def send(snapshot: Snapshot, volume: Volume, tenant: str, snapshot_id: str, *, anew: bool = False) -> None:
-    """Raises VolumeError. Sent twice, it is there once; `anew`: what is there already is replaced."""
+def send(
+    snapshot: Snapshot,
+    volume: Volume,
+    tenant: str,
+    snapshot_id: str,
+    *,
+    anew: bool = False,
+    retention_s: int | None = None,
+) -> None:
+    """Raises VolumeError. Sent twice, it is there once, and kept for as long from then; `anew`: what is there already
+    is replaced. `retention_s`: how long it is kept; None: until somebody removes it."""
     manifest_key = snapshot_key(tenant, snapshot_id, MANIFEST)
-    if volume.get(manifest_key, limit_bytes=MANIFEST_BYTES) is not None:
-        if not anew:
-            return
-        volume.delete([manifest_key])  # first: nobody shall find it beside files that change
+    now = datetime.now(UTC)
+    retain_until = None if retention_s is None else now + timedelta(seconds=retention_s)
+    try:
+        found = read_manifest(volume, tenant, snapshot_id)
+    except SnapshotUnusable:
+        found, anew = None, True
+    if found is not None and not anew and (found.retain_until is None or found.retain_until > now):
+        if retain_until != found.retain_until:
+            volume.delete([manifest_key])
+            volume.create(manifest_key, msgspec.json.encode(msgspec.structs.replace(found, retain_until=retain_until)))
+        return
+    volume.delete([manifest_key])  # first: nobody shall find it beside files that change
     keys = {name: snapshot_key(tenant, snapshot_id, name) for name in snapshot.meta.files if name != META}
     volume.delete(keys.values())  # of an attempt that broke off: without a manifest nobody reads them
     digests = {name: _send_file(snapshot.folder / name, volume, key) for name, key in keys.items()}
-    volume.create(manifest_key, msgspec.json.encode(Manifest(meta=snapshot.meta, digests=digests)))
+    manifest = Manifest(meta=snapshot.meta, digests=digests, retain_until=retain_until)
+    volume.create(manifest_key, msgspec.json.encode(manifest))
 
 
 def read_manifest(volume: Volume, tenant: str, snapshot_id: str) -> Manifest | None:

@@ -31,6 +31,7 @@ from typing import Literal, get_args
 from workers.errors import VolumeError
 
 RECORD_NAME = "manifest.json"
+SNAPSHOTS = "_snapshots"
 Folder = Literal["out", "display", "text"]
 FOLDERS: tuple[Folder, ...] = get_args(Folder)
 """Below an attempt: where what its code left lies."""
@@ -64,6 +65,15 @@ class DataName:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotName:
+    """Whose a file of a sandbox's snapshot is, and of which."""
+
+    tenant: str
+    snapshot_id: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordName:
     """What the key of a record says."""
 
@@ -93,7 +103,16 @@ def group_prefix(tenant: str, name: str, size: int) -> str:
 
 def snapshot_key(tenant: str, snapshot_id: str, name: str) -> str:
     """Key of one file of a sandbox's snapshot. No job id begins with `_`."""
-    return check_key(f"{encode_tenant(tenant)}/_snapshots/{_checked_id(snapshot_id, 'snapshot id')}/{name}")
+    return check_key(f"{encode_tenant(tenant)}/{SNAPSHOTS}/{_checked_id(snapshot_id, 'snapshot id')}/{name}")
+
+
+def parse_snapshot_key(key: str) -> SnapshotName | None:
+    """Inverse of snapshot_key; None for every other key."""
+    segments = key.split("/")
+    if len(segments) != 4 or segments[1] != SNAPSHOTS or not _ID.fullmatch(segments[2]):
+        return None
+    tenant = decode_tenant(segments[0])
+    return None if tenant is None else SnapshotName(tenant, segments[2], segments[3])
 
 
 def part_key(tenant: str, job_id: str, attempt_id: str, number: int) -> str:

@@ -8,6 +8,8 @@ number of objects and says where the next pass goes on; the scheduler runs it no
                           name (losing attempts)
     there is none         data                               removed ORPHAN_GRACE_S after they were written
     it is corrupt         everything                         kept, for a human to look at
+    snapshots             past their retain_until, broken    removed by the same rules (`snapshots`)
+                          off while they were sent
 
 An audit trail without a record (a person's proxy) is kept. Data goes before the record: while the record is there a
 redelivered job is not run again. ORPHAN_GRACE_S is longer than any attempt may last (sandpool.job.MAX_TIMEOUT_S), so
@@ -25,9 +27,17 @@ from datetime import datetime, timedelta
 from sandpool.job import MAX_TIMEOUT_S
 from sandpool.outcome import Outcome
 from workers.errors import VolumeCorrupt
-from workers.volumes.keys import parse_audit_key, parse_data_key, parse_record_key
+from workers.volumes.keys import (
+    RECORD_NAME,
+    SNAPSHOTS,
+    parse_audit_key,
+    parse_data_key,
+    parse_record_key,
+    snapshot_key,
+)
 from workers.volumes.objects import ObjectMeta
 from workers.volumes.record import read_record
+from workers.volumes.snapshots import by_snapshot, doomed_files, read_kept
 from workers.volumes.store import Volume
 
 LOSER_GRACE_S = 3600.0
@@ -74,6 +84,9 @@ def sweep(volume: Volume, now: datetime, *, cursor: str = "", max_objects: int =
         # "0" is the byte after "/": everything of this job sorts before it.
         last = f"{job}0"
         scanned += len(objects)
+        if job.endswith(f"/{SNAPSHOTS}"):
+            removed += _sweep_snapshots(volume, objects, now, corrupt)
+            continue
         try:
             record = _record_of(volume, objects)
             keys = doomed(objects, record, now)
@@ -86,6 +99,20 @@ def sweep(volume: Volume, now: datetime, *, cursor: str = "", max_objects: int =
         volume.delete(keys)
         removed += len(keys)
     return Swept(scanned, removed, tuple(corrupt), None)
+
+
+def _sweep_snapshots(volume: Volume, objects: Sequence[ObjectMeta], now: datetime, corrupt: list[str]) -> int:
+    """How many objects of one tenant's snapshots were removed."""
+    removed = 0
+    for (tenant, snapshot_id), own in by_snapshot(objects).items():
+        try:
+            keys = doomed_files(own, read_kept(volume, tenant, snapshot_id), now, ORPHAN_GRACE_S)
+        except VolumeCorrupt:
+            corrupt.append(snapshot_key(tenant, snapshot_id, RECORD_NAME))
+            continue
+        volume.delete(keys)
+        removed += len(keys)
+    return removed
 
 
 def _by_job(listing: Iterator[ObjectMeta]) -> Iterator[tuple[str, list[ObjectMeta]]]:
