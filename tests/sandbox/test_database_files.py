@@ -65,7 +65,7 @@ def settings(short_folder: Path, base_image: Image, data_image: Image) -> Settin
     path.write_text(CONFIG.format(folder=short_folder, images=IMAGES).partition("[tenants.acme]")[0] + MORE)
     (short_folder / "policy.toml").write_text('tables = "all"')
     (short_folder / "all.toml").write_text('tables = "all"')
-    (short_folder / "one.toml").write_text("[tables.flights]\nfilter = \"carrier = 'AA'\"")
+    (short_folder / "one.toml").write_text("[tables.'*']\n[tables.flights]\nfilter = \"carrier = 'AA'\"")
     return load(path)
 
 
@@ -109,7 +109,7 @@ async def test_code_has_the_files_of_its_databases_read_only_and_asks_them(clien
         "[{'carrier': 'AA', 's': Decimal('-5')}, {'carrier': 'UA', 's': Decimal('10')}]",
         "['airlines.parquet', 'flights']",
         "(3,)",
-        "QueryError", "OSError", "QueryError", "LookupError",
+        "QueryError", "PermissionError", "QueryError", "LookupError",
     ]  # fmt: skip
     text = "import sandpool; print(sandpool.query('lite', 'select count(*) n from flights'))"
     argv = ("/usr/bin/python3", "-c", text)

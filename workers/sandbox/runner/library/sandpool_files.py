@@ -30,7 +30,7 @@ def query(engine: str, path: str, sql: str, params: list[Any], *, is_folder: boo
     try:
         found = database.execute(sql, params)
         if _arrow() is not None:
-            return found.fetch_arrow_table()
+            return found.to_arrow_table() if hasattr(found, "to_arrow_table") else found.fetch_arrow_table()
         names = _unique([column[0] for column in found.description])
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
     finally:
