@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 import pytest
 
 from cluster.local.postgres import PostgresServer
 from tests.support import session_corpus as corpus
 from tests.support.policy_corpus import text_of
-from workers.sql.catalog import read_catalog
+from workers.sql.catalog import read_session_catalog
 from workers.sql.policy import Catalog, Policy, load_policy
 from workers.sql.policy.session import Forward, SessionFacts, Several, judge_session
 from workers.sql.policy.session.relations import RELATIONS
@@ -67,10 +68,11 @@ class Database(NamedTuple):
         aims = {"16384": min(hidden), "17000": max(hidden), "16400": int(self.oids["hush_table"])}
         return re.sub("16384|17000|16400", lambda match: str(aims[match[0]]), text)
 
-    def texts(self, text: str, policy: Policy, protocol: str = "simple") -> list[str]:
-        """The texts that the server would get for this one."""
+    def texts(self, text: str, policy: Policy, protocol: str = "simple", *, anew: bool = False) -> list[str]:
+        """The texts that the server would get for this one; `anew`: what is visible is computed in each of them."""
         facts = SessionFacts(protocol)  # type: ignore[arg-type]
-        verdict = judge_session(text, facts, policy, self.catalog, corpus.TENANT)
+        catalog = msgspec.structs.replace(self.catalog, seen=()) if anew else self.catalog
+        verdict = judge_session(text, facts, policy, catalog, corpus.TENANT)
         parts = verdict.parts if isinstance(verdict, Several) else (verdict,)
         return [part.sql for part in parts if isinstance(part, Forward) and part.kind == "select"]
 
@@ -94,7 +96,8 @@ async def database(postgres: PostgresServer) -> AsyncIterator[Database]:
         oids = dict(line.split("|") for line in postgres.execute(f"{names} ORDER BY 2 DESC", "session").splitlines())
         connection = await asyncpg.connect(postgres.dsn("session", ROLE, "x"))
         try:
-            yield Database(connection, await read_catalog(_Plain(connection)), oids)  # type: ignore[arg-type]
+            catalog = await read_session_catalog(_Plain(connection), corpus.policy())  # type: ignore[arg-type]
+            yield Database(connection, catalog, oids)
         finally:
             await connection.close()
     finally:
@@ -125,6 +128,50 @@ async def test_nothing_hidden_appears_in_any_answer(database: Database) -> None:
     assert failed == []
     assert seen == set(SEEN)
     assert count > 500
+
+
+@pytest.mark.timeout(400)
+async def test_what_is_visible_is_the_same_whether_computed_once_or_in_each_statement(database: Database) -> None:
+    assert database.catalog.seen
+    assert database.catalog.seen_by == corpus.policy().version
+    everything = [f"SELECT r.* FROM {schema}.{name} r" for schema, name in RELATIONS if name != "pg_cursors"]
+    listing = [sent.text(database.oid_of) for sent in corpus.tools()[::4] if sent.protocol == "simple"]
+    different, compared = [], 0
+    for text in everything + listing:
+        for once, anew in zip(
+            database.texts(text, corpus.policy()), database.texts(text, corpus.policy(), anew=True), strict=True
+        ):
+            left, right = await database.rows(once), await database.rows(anew)
+            compared += 1
+            if isinstance(left, str) or isinstance(right, str) or sorted(map(repr, left)) != sorted(map(repr, right)):
+                different.append((text, str(left)[:200], str(right)[:200]))
+    assert different == []
+    assert compared > 100
+
+
+async def test_conditions_of_a_client_never_meet_a_hidden_row(database: Database) -> None:
+    for relation, name in (
+        ("pg_class", "relname"), ("pg_attribute", "attname"), ("pg_type", "typname"), ("pg_proc", "proname"),
+        ("pg_namespace", "nspname"), ("pg_constraint", "conname"), ("pg_description", "description"),
+        ("information_schema.columns", "column_name"),
+    ):  # fmt: skip
+        telling = f"1 / (CASE WHEN x.{name} LIKE '%hush%' THEN 0 ELSE 1 END) = 1"
+        below = f"SELECT FROM {relation} x WHERE x.{name} <> c.code AND {telling}"
+        for text in (
+            f"SELECT count(*) FROM {relation} x WHERE {telling}",
+            f"SELECT count(*) FROM {relation} x JOIN {relation} y ON x.{name} = y.{name} AND {telling}",
+            f"SELECT count(*) FROM carriers c WHERE EXISTS ({below})",
+        ):
+            for anew in (False, True):
+                (sql,) = database.texts(text, corpus.policy(), anew=anew)
+                assert isinstance(await database.rows(sql), list), (text, await database.rows(sql))
+
+
+async def test_what_one_policy_shows_is_no_answer_for_another(database: Database) -> None:
+    nothing = load_policy('tables = ["carriers"]')
+    (sql,) = database.texts("SELECT relname FROM pg_class WHERE oid >= 16384", nothing)
+    rows = await database.rows(sql)
+    assert {row[0] for row in rows} == {"carriers", "carriers_pkey", "carriers_lower", "place"}
 
 
 @pytest.mark.timeout(400)

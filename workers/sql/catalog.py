@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import msgspec
+
 from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable
+from workers.sql.policy.document import Policy
+from workers.sql.policy.session.book import SessionRulebook
 from workers.sql.policy.session.relations import RELATIONS
 from workers.sql.session import Session
 
@@ -77,6 +81,14 @@ async def read_catalog(session: Session) -> Catalog:
         database=path[0]["database"] if path else "",
         system=build_tables(system, {(row["schema"], row["name"]): row["size"] for row in system}),
     )
+
+
+async def read_session_catalog(session: Session, policy: Policy) -> Catalog:
+    """The same for sessions under this policy, with what that shows of the server's own catalogs."""
+    catalog = await read_catalog(session)
+    rows = await session.query(SessionRulebook(policy, catalog).seen_sql, timeout_s=CATALOG_DEADLINE_S)
+    seen = tuple((row[0], tuple(row[1])) for row in rows)
+    return msgspec.structs.replace(catalog, seen=seen, seen_by=policy.version)
 
 
 def build_tables(rows: list[Any], key_sizes: dict[tuple[str, str], int]) -> tuple[CatalogTable, ...]:

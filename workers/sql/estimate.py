@@ -52,14 +52,19 @@ class Estimates:
         else:
             self._known.move_to_end(key)
         if statement.max_cost is not None and estimate.cost > statement.max_cost:
-            raise StatementTooCostly(
-                f"the planner estimates cost {estimate.cost:.0f}; the policy's ceiling is {statement.max_cost:.0f}",
-                hint="filter on an indexed column, read fewer rows, or join fewer tables",
-            )
+            raise too_costly(estimate.cost, statement.max_cost)
         return estimate
 
     def clear(self) -> None:
         self._known.clear()
+
+
+def too_costly(cost: float, max_cost: float) -> StatementTooCostly:
+    """The refusal of a statement above its ceiling, for jobs and sessions alike."""
+    return StatementTooCostly(
+        f"the planner estimates cost {cost:.0f}; the policy's ceiling is {max_cost:.0f}",
+        hint="filter on an indexed column, read fewer rows, or join fewer tables",
+    )
 
 
 def read_plan(explained: list[dict[str, Any]]) -> Estimate:

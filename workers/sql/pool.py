@@ -18,12 +18,13 @@ from workers.attempt import Attempt, Statement
 from workers.errors import ConfigurationError, PoolClosed, StatementTimedOut, WorkerError
 from workers.sql.broker.backend import Backend
 from workers.sql.bulk import BulkReader
-from workers.sql.catalog import read_catalog
+from workers.sql.catalog import read_catalog, read_session_catalog
 from workers.sql.connection import BulkSession
 from workers.sql.estimate import Estimates
 from workers.sql.faults import translate
 from workers.sql.lender import Lender
 from workers.sql.policy.catalog import Catalog
+from workers.sql.policy.document import Policy
 from workers.sql.read import Reader
 from workers.sql.results import Delivered
 from workers.sql.role import check_role
@@ -155,12 +156,12 @@ class Pool:
             await asyncio.wait([run.ended for run in runs], timeout=CANCEL_DEADLINE_S)
         return bool(runs)
 
-    async def catalog(self) -> Catalog:
-        """What the role may read, from the server's catalogs. Raises WorkerError."""
+    async def catalog(self, policy: Policy | None = None) -> Catalog:
+        """What the role may read, from the server's catalogs; for sessions under this policy. Raises WorkerError."""
         session = await self._lender.acquire("", self._spec.acquire_timeout_s)
         assert isinstance(session, Session)
         try:
-            return await read_catalog(session)
+            return await (read_session_catalog(session, policy) if policy is not None else read_catalog(session))
         except BaseException as error:
             session.broken = True
             if isinstance(error, Exception):

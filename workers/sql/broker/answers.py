@@ -13,7 +13,7 @@ from typing import Final, cast
 from workers.sql.broker import steps
 from workers.sql.broker.frames import BIND_COMPLETE, HEADER_BYTES, READY, SIZE
 from workers.sql.broker.remarks import shown_error, shown_notice
-from workers.sql.broker.steps import NOTHING, Execution, LocalStep, ParseStep, Step, Turn
+from workers.sql.broker.steps import NOTHING, EstimateStep, Execution, LocalStep, ParseStep, Step, Turn
 
 STREAM_BYTES = 64 * 1024
 """A row longer than this is let through in pieces."""
@@ -225,6 +225,9 @@ class Answers:
         """What neither completes a step nor is a row: what to show in its place, and whether to show anything."""
         if kind == _E:
             return self._error(step, body)
+        if kind == _D and isinstance(step, EstimateStep):
+            step.row = step.row or body
+            return None, False
         if kind in _PASSING or (step.kind == steps.CONTROL and kind in _OF_CONTROL):
             return None, step.is_shown
         if kind == _N:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from workers.doors import short_path
 from workers.sql.broker.backend import Backend
+from workers.sql.broker.costs import FORCED
 from workers.sql.broker.door import Door, Limits, Services
 from workers.sql.broker.rulings import CatalogShelf, Rulings
 from workers.sql.broker.session import Session
@@ -42,13 +44,13 @@ class Broker:
         policy: Policy,
         judge: Judge,
         lender: Lender,
-        read_catalog: Callable[[], Awaitable[Catalog]],
+        read_catalog: Callable[[Policy], Awaitable[Catalog]],
         limits: Limits,
     ) -> None:
         self._policy = policy
         self._judge = judge
         self._lender = lender
-        self._shelf = CatalogShelf(read_catalog)
+        self._shelf = CatalogShelf(partial(read_catalog, policy))
         self._doors: dict[str, tuple[Door, asyncio.Server]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
@@ -59,6 +61,8 @@ class Broker:
             pinned={name.lower(): value for name, value in spec.wire_settings.items()},
             writes=spec.writes,
             recover=self._recover,
+            max_cost=policy.max_cost,
+            forced=FORCED if policy.max_cost is not None else {},
         )
 
     async def start(self) -> None:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Final, cast
 
 from workers.sql.broker import steps
 from workers.sql.broker.backend import Backend, Holder
+from workers.sql.broker.costs import FRESH_S, cost_in, estimate_frames, has_cost
 from workers.sql.broker.door import Door, Services
 from workers.sql.broker.errors import Fatal, Trouble
 from workers.sql.broker.frames import (
@@ -44,8 +46,9 @@ from workers.sql.broker.frames import (
 )
 from workers.sql.broker.prepared import Prepared, Ruling, ServerStatement
 from workers.sql.broker.settings import Wish, reports, shown_value, wish_of, wish_sql
-from workers.sql.broker.steps import ControlStep, Execution, LocalStep, ParseStep
+from workers.sql.broker.steps import ControlStep, EstimateStep, Execution, LocalStep, ParseStep
 from workers.sql.broker.transaction import Transaction
+from workers.sql.estimate import too_costly
 from workers.sql.policy.session import Answer, Forward, Own, Refuse, Several, local_settings_sql
 from workers.sql.policy.session.settings import begin_sql
 from workers.sql.policy.session.verdict import CURSOR_KINDS
@@ -56,6 +59,7 @@ ABORT = parse(b"", b"!")
 CURSOR: Final = Prepared(Ruling("", Forward("", "fetch")), None)
 """A portal that was made by a statement."""
 COPY_DONE: Final = frozenset(b"cf")
+_QUERY: Final = ord("Q")
 
 
 class Conversation(ABC):
@@ -81,6 +85,12 @@ class Conversation(ABC):
         """After an error, everything up to the next Sync is ignored."""
         self._copies_simply = False
         """COPY FROM STDIN by the simple protocol: the Sync is ours to send."""
+        self.is_swamped = False
+        """`relieve` is to be called when some of what is owed has come."""
+        self.is_estimating = False
+        """The message at hand waits for what its statement would cost."""
+        self._is_spoiled = False
+        """The estimate failed, and the client was told: its statement would have failed in the same way."""
 
     # --- what the transport does ---------------------------------------------------------------------------------
 
@@ -97,6 +107,10 @@ class Conversation(ABC):
         """Whether there is a connection; False: not yet, call again. Raises Trouble."""
 
     @abstractmethod
+    def await_estimate(self) -> None:
+        """Call again when an estimate came, upon `relieve`."""
+
+    @abstractmethod
     def look(self) -> None:
         """See anew whether anything goes on."""
 
@@ -108,6 +122,12 @@ class Conversation(ABC):
 
     def handle(self, kind: int, body: bytes, frame: bytes) -> bool:
         """Carry out one message; False: call again later. Raises Fatal."""
+        if self._is_spoiled:
+            self._is_spoiled = False
+            self._is_skipping = kind != _QUERY
+            if kind == _QUERY:
+                self._end_turn(is_with_server=False)
+            return True
         if self._is_skipping and kind not in b"SX":
             return True
         try:
@@ -259,7 +279,7 @@ class Conversation(ABC):
         verdict = ruling.verdict
         statement = ruling.statement
         if isinstance(verdict, Forward) and statement is not None and not statement.is_copy_in:
-            if not self._start(statement, verdict):
+            if not self._start(statement, ruling):
                 return False
             self._out.append(statement.run_frames)
             self._owe(steps.BIND_HIDDEN, steps.DESCRIBE_ROWS, self._execution(ruling), steps.SYNC_SHOWN)
@@ -310,7 +330,7 @@ class Conversation(ABC):
     def _run(self, ruling: Ruling, verdict: Forward, *, is_simple: bool, tag: bytes = b"") -> bool | None:
         statement = ruling.statement
         assert statement is not None
-        if not self._start(statement, verdict):
+        if not self._start(statement, ruling if ruling.verdict is verdict else None):
             return None
         self._out.append(statement.start_frames)
         described = steps.DESCRIBE_ROWS if is_simple else steps.DESCRIBE_HIDDEN
@@ -361,9 +381,7 @@ class Conversation(ABC):
             return True
         statement = prepared.statement
         assert statement is not None
-        if isinstance(verdict, Forward) and not self._start(statement, verdict):
-            return False
-        if isinstance(verdict, Own) and not self._start(statement, None):
+        if not self._start(statement, prepared.ruling if isinstance(verdict, Forward) else None):
             return False
         self._portals[portal] = prepared
         self._out.append(message(b"B", portal + b"\0" + statement.name + b"\0" + body[at:]))
@@ -599,7 +617,7 @@ class Conversation(ABC):
         """Other settings from now on."""
         said = reports(self.settings, settings, self.services.parameters)
         self.settings = settings
-        self.wish = wish_of(settings, self.services.pinned)
+        self.wish = wish_of({**settings, **self.services.forced}, self.services.pinned)
         if said:
             self._say(said)
 
@@ -609,9 +627,11 @@ class Conversation(ABC):
 
     # --- on the way to the server --------------------------------------------------------------------------------
 
-    def _start(self, statement: ServerStatement, verdict: Forward | None) -> bool:
-        """A connection that knows the statement, in the client's transaction. Raises Trouble."""
-        if verdict is not None and verdict.kind in CURSOR_KINDS and not self._transaction.is_begun:
+    def _start(self, statement: ServerStatement, ruling: Ruling | None) -> bool:
+        """A connection that knows the statement, in the client's transaction; with the ruling by which it shall run.
+        Raises Trouble."""
+        verdict = ruling.verdict if ruling is not None else None
+        if isinstance(verdict, Forward) and verdict.kind in CURSOR_KINDS and not self._transaction.is_begun:
             raise Trouble("25P01", f"{verdict.kind.upper()} can only be used in transaction blocks")
         if self._transaction.is_failed:
             raise Trouble("25P02", "current transaction is aborted, commands ignored until end of transaction block")
@@ -625,7 +645,38 @@ class Conversation(ABC):
             backend.known.move_to_end(statement)
         else:
             self._teach(statement)
-        return True
+        if ruling is None or statement.vetted_until_s > monotonic():
+            return True
+        return self._vet(statement, ruling)
+
+    def _vet(self, statement: ServerStatement, ruling: Ruling) -> bool:
+        """Whether it is cheap enough; False: not known yet, call again. Raises Trouble."""
+        verdict, max_cost = ruling.verdict, self.services.max_cost
+        if max_cost is None or not isinstance(verdict, Forward) or not has_cost(verdict):
+            statement.vetted_until_s = inf
+            return True
+        if statement.costed_until_s > monotonic():
+            if statement.cost is None or statement.cost > max_cost:
+                error = too_costly(inf if statement.cost is None else statement.cost, max_cost)
+                raise self._denied(ruling, Refuse("54000", error.code, error.message, error.hint))
+            statement.vetted_until_s = statement.costed_until_s
+            return True
+
+        def end(row: bytes | None) -> None:
+            self.is_estimating = False
+            self.is_swamped = True
+            if row is None:
+                self._is_spoiled = True
+            else:
+                statement.cost = cost_in(row)
+                statement.costed_until_s = monotonic() + FRESH_S
+
+        self._out.append(estimate_frames(statement, verdict))
+        self._owe(ParseStep(_nothing, is_shown=False), steps.BIND_HIDDEN, EstimateStep(end, ruling.text))
+        self._owe(steps.CLOSE_HIDDEN)
+        self._is_unsynced = self.is_estimating = True
+        self.await_estimate()
+        return False
 
     def _begin(self) -> None:
         """Open on the server what the client said BEGIN for."""

@@ -52,6 +52,10 @@ class Services:
     writes: bool
     recover: Callable[[Any, bool, bool], None]
     """Take back a connection on which something may still be going on."""
+    max_cost: float | None = None
+    """The planner's estimate above which a statement is refused."""
+    forced: dict[str, str] = field(default_factory=dict)
+    """Settings of every session, whatever it says."""
     parameters: dict[str, str] = field(default_factory=dict)
     """What the server reports of itself."""
 

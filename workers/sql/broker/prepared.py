@@ -22,6 +22,9 @@ class ServerStatement:
     __slots__ = (
         "_bind_start",
         "close_frame",
+        "cost",
+        "costed_until_s",
+        "declared",
         "describe_frame",
         "is_accepted",
         "is_copy_in",
@@ -30,6 +33,7 @@ class ServerStatement:
         "run_frames",
         "sql",
         "start_frames",
+        "vetted_until_s",
     )
 
     def __init__(self, sql: str, types: bytes = b"\0\0", kind: str = "") -> None:
@@ -38,6 +42,13 @@ class ServerStatement:
         self.is_accepted = False
         """Whether a server prepared it once."""
         self.is_copy_in = kind == "copy-in"
+        self.declared = int.from_bytes(types[:2], "big")
+        """How many parameter types its client declared."""
+        self.cost: float | None = None
+        self.costed_until_s = 0.0
+        """Until when the planner's estimate counts."""
+        self.vetted_until_s = 0.0
+        """Until when it may run without a look at its cost."""
         self.parse_frame = parse(self.name, sql.encode(), types)
         self.start_frames = bind_nothing(self.name) + DESCRIBE_PORTAL + EXECUTE_ALL
         """Bind, Describe and Execute, for a statement without parameters."""

@@ -154,6 +154,8 @@ class Session(Shortcut, asyncio.Protocol):
         self.is_swamped = False
         if not self.lose(owed, is_told=is_told):
             self._trouble = Trouble("08006", "the connection to the database was lost", hint="try again")
+        if self.is_estimating:
+            self._unblock()
         self.resume()
 
     def overflow(self) -> None:
@@ -191,6 +193,9 @@ class Session(Shortcut, asyncio.Protocol):
             self._trouble = trouble
         self._asking = None
         self._unblock()
+
+    def await_estimate(self) -> None:
+        self._block()
 
     def lend(self) -> Backend | None:
         return cast("Backend | None", self.services.lender.lend(self.door.tenant, Sort.Wire))
@@ -376,7 +381,7 @@ class Session(Shortcut, asyncio.Protocol):
                 "3D000", f"database {name[:63]!r} does not exist", hint=f"this door leads to {services.database}"
             )
         self.settings = door.rulings.settings_at_start(hello.parameters)
-        self.wish = wish_of(self.settings, services.pinned)
+        self.wish = wish_of({**self.settings, **services.forced}, services.pinned)
         self._greet(hello)
 
     def _greet(self, hello: Hello) -> None:

@@ -75,15 +75,17 @@ class Shortcut(Conversation):
         """By this connection, which is this session's from now on; False: it does not know the statement."""
         statement = planned.prepared.statement
         known = backend.known
+        now_s = monotonic()
+        is_unvetted = statement.vetted_until_s <= now_s  # type: ignore[union-attr]
         if self.backend is None:
-            if backend.wish != self.wish or statement not in known or len(known) > MOST_STATEMENTS:
+            if backend.wish != self.wish or statement not in known or len(known) > MOST_STATEMENTS or is_unvetted:
                 self.hold(backend)
                 return False
             self.take(backend)
-        elif statement not in known:
+        elif statement not in known or is_unvetted:
             return False
         known.move_to_end(statement)  # type: ignore[arg-type]
-        self.sent_s = now_s = monotonic()
+        self.sent_s = now_s
         self.is_quiet = False
         self.is_alone = True
         ruling = planned.prepared.ruling

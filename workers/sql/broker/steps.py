@@ -134,6 +134,29 @@ class Turn(Execution):
         """To be shown before anything else: ParseComplete."""
 
 
+class EstimateStep(Step):
+    """EXPLAIN of the broker's own. `ended` is called with the first row of its answer; with None where it failed."""
+
+    __slots__ = ("_sql", "ended", "row")
+
+    def __init__(self, ended: Callable[[bytes | None], Any], sql: str) -> None:
+        super().__init__(EXECUTE, is_shown=False)
+        self.ended = ended
+        self.row: bytes | None = None
+        self._sql = sql
+
+    @property
+    def sql(self) -> str:
+        return self._sql
+
+    def complete(self, frame: bytes) -> bytes | None:  # noqa: ARG002 - overrides
+        self.ended(self.row or b"")
+        return None
+
+    def drop(self, sqlstate: str) -> None:  # noqa: ARG002 - overrides
+        self.ended(None)
+
+
 class LocalStep(Step):
     """Bytes for the client, in their place between the server's answers."""
 

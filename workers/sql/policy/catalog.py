@@ -13,6 +13,9 @@ from typing import Literal
 
 import msgspec
 
+Seen = tuple[tuple[str, tuple[str, ...]], ...]
+"""What sessions may see of the server's catalogs, by OID: name of a set, its columns as texts of PostgreSQL arrays."""
+
 
 class CatalogColumn(msgspec.Struct, frozen=True):
     """One column. `type` is the database's own name for its type, empty when unknown."""
@@ -43,6 +46,9 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The server's own name of the database."""
     system: tuple[CatalogTable, ...] = ()
     """System relations of this server that sessions of the broker may read, filtered; queries of jobs never do."""
+    seen: Seen = ()
+    """As the server computed it for the policy of version `seen_by`; empty: each statement has it computed anew."""
+    seen_by: str = ""
 
     @cached_property
     def version(self) -> str:

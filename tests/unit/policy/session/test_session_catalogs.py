@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import session_corpus as corpus
 from workers.sql.policy import judge
-from workers.sql.policy.postgres.grammar import parse
+from workers.sql.policy.postgres.grammar import parse, print_tree
 from workers.sql.policy.rules import RULES
 from workers.sql.policy.session import Answer, Forward, Own, Refuse, SessionFacts, Several, judge_session
 from workers.sql.policy.session.introspection import GUARDED, NULLS, PLAIN, SIZES
@@ -72,6 +72,43 @@ def test_each_catalog_is_read_only_inside_the_with_query_that_stands_for_it() ->
             {"RangeVar": {"relname": names[-1], "inh": True, "relpersistence": "p", "alias": {"aliasname": name}}}
         ]
         assert relation.filter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT relname FROM pg_class",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 3) SELECT relname FROM n, pg_class",
+        "(SELECT relname FROM pg_class LIMIT 1) UNION ALL SELECT nspname FROM pg_namespace ORDER BY 1",
+        "DECLARE c CURSOR FOR SELECT relname FROM pg_class",
+        "COPY (SELECT relname FROM pg_class) TO STDOUT",
+    ],
+)
+def test_a_text_with_catalogs_is_read_again_as_what_was_checked_behind_them(text: str) -> None:
+    (statement,) = parse(forwarded(text))
+    message = next(iter(statement.values()))
+    select = message["query"]["SelectStmt"] if "query" in message else message
+    names = [item["CommonTableExpr"]["ctename"] for item in select["withClause"]["ctes"]]
+    own = [name for name in names if name.startswith("_sandpool_")]
+    assert names[: len(own)] == own
+    assert "_sandpool_pg_catalog_pg_class" in own
+    assert "_sandpool_place" not in own
+    assert [parse(print_tree(statement))] == [[statement]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT U&'\\005fsandpool_place AS (SELECT)' FROM pg_class",
+        "SELECT E'\\x5fsandpool_place AS (SELECT)' FROM pg_class",
+        'SELECT 1 AS U&"\\005fsandpool_place AS (SELECT)" FROM pg_class',
+        'DECLARE U&"\\005fsandpool_place AS (SELECT)" CURSOR FOR SELECT relname FROM pg_class',
+        'WITH U&"\\005fsandpool_place" AS (SELECT) SELECT relname FROM pg_class',
+    ],
+)
+def test_words_that_stand_for_the_catalogs_cannot_be_smuggled_in(text: str) -> None:
+    verdict = corpus.ask(text)
+    assert isinstance(verdict, Refuse), verdict
 
 
 @pytest.mark.parametrize(

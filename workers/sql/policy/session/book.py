@@ -7,17 +7,17 @@ decide.py asks it for every statement.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from functools import cached_property
 
-from workers.sql.policy.catalog import Catalog
+from workers.sql.policy.catalog import Catalog, Seen
 from workers.sql.policy.document import Policy
-from workers.sql.policy.postgres.grammar import parse
-from workers.sql.policy.postgres.walk import Node
-from workers.sql.policy.rules import Denied
+from workers.sql.policy.postgres.grammar import parse, print_tree
+from workers.sql.policy.rules import Denied, deny
 from workers.sql.policy.session.introspection import CASTS, EXTRA_FUNCTIONS, FIELDS, PLAIN
 from workers.sql.policy.session.relations import RELATIONS
-from workers.sql.policy.session.visible import copy_name, helper_texts, needed
+from workers.sql.policy.session.visible import copy_name, helper_texts, is_inline, needed, seen_sql
 from workers.sql.policy.tables import Rulebook, TableRule
 
 _TYPES = frozenset({
@@ -53,11 +53,13 @@ class SessionRulebook(Rulebook):
             if (table.schema, table.name) in RELATIONS
         }
         self.database = catalog.database if catalog else ""
+        self._seen = catalog.seen if catalog and catalog.seen_by == policy.version else ()
         self.fields = FIELDS
         self.outputs = PLAIN
         self.extra_functions = EXTRA_FUNCTIONS
         self.printing_types = frozenset(CASTS)
-        self._trees: dict[str, Node] = {}
+        self._items: dict[str, str] = {}
+        self._with: dict[frozenset[str], str] = {}
 
     def find(self, schema: str, name: str) -> TableRule:
         """The rule of the table or system relation that this name means. Raises Denied."""
@@ -71,8 +73,16 @@ class SessionRulebook(Rulebook):
             return False
         return True
 
+    @property
+    def seen_sql(self) -> str:
+        """The query whose answer is `Catalog.seen` for this policy."""
+        return seen_sql(self._texts_with(()))
+
     @cached_property
     def _texts(self) -> dict[str, str]:
+        return self._texts_with(self._seen)
+
+    def _texts_with(self, seen: Seen) -> dict[str, str]:
         tables: list[TableRule] = []
         for key in self._listed():
             try:
@@ -82,24 +92,38 @@ class SessionRulebook(Rulebook):
             if rule is not None:
                 tables.append(rule)
         spaces = {"pg_catalog", "information_schema", *self.search_path, *(rule.schema for rule in tables)}
-        return helper_texts(tables, sorted(spaces), sorted(self.functions), self.system)
+        return helper_texts(tables, sorted(spaces), sorted(self.functions), self.system, seen)
 
     def knows(self, name: str) -> bool:
         """Whether this is the name of a WITH query made here."""
         return name in self._texts
 
-    def with_queries(self, names: set[str]) -> list[Node]:
-        """The WITH queries of these names and what they use, as CommonTableExpr nodes. Not to be changed."""
-        return [self._tree(name) for name in needed(names, self._texts)]
+    def with_text(self, names: set[str]) -> str:
+        """The WITH queries of these names and what they use, as the text of a list of them."""
+        key = frozenset(names)
+        text = self._with.get(key)
+        if text is None:
+            text = ", ".join(self._item(name) for name in needed(names, self._texts))
+            if len(self._with) >= _MOST_WITH:
+                self._with.clear()
+            self._with[key] = text
+        return text
 
-    def _tree(self, name: str) -> Node:
-        tree = self._trees.get(name)
-        if tree is None:
-            text = f"WITH {name} AS MATERIALIZED ({self._texts[name]}) SELECT"
-            tree = self._trees[name] = parse(text)[0]["SelectStmt"]["withClause"]["ctes"][0]
-        return tree
+    def _item(self, name: str) -> str:
+        """One of them, as the printer writes it. Raises Denied where it would not be read again as what it is."""
+        item = self._items.get(name)
+        if item is None:
+            fence = "NOT MATERIALIZED" if is_inline(name, self._seen) else "MATERIALIZED"
+            statements = parse(f"WITH {name} AS {fence} ({self._texts[name]}) SELECT")
+            printed = print_tree(statements[0])
+            if len(statements) != 1 or parse(printed) != statements or not _ITEM.fullmatch(printed):
+                deny("print.fidelity", f"the policy's own query {name} cannot be printed")
+            item = self._items[name] = printed[len("WITH ") : -len(" SELECT")]
+        return item
 
 
+_MOST_WITH = 1000
+_ITEM = re.compile(r"WITH \w+ AS (?:NOT )?MATERIALIZED \(.*\) SELECT", re.DOTALL)
 _CACHE: OrderedDict[tuple[str, str], SessionRulebook] = OrderedDict()
 _CACHE_SIZE = 64
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from workers.sql.policy.session.settings import READABLE
 
 OWN_ROLE = "pg_catalog.quote_ident(current_user)::pg_catalog.regrole::pg_catalog.oid"
+OWN_FROM = 16384
+"""Everything that came with the server has an OID below this one, everything made later has one above it."""
+BUILT_IN_SPACES = "('pg_catalog'::pg_catalog.regnamespace, 'information_schema'::pg_catalog.regnamespace)"
 _NO_ACL = "NULL::pg_catalog.text[]"
 _NO_TEXT = "NULL::pg_catalog.text"
 
@@ -36,6 +39,16 @@ def _space(column: str) -> str:
     return _member(column, "spaces")
 
 
+def _type(column: str) -> str:
+    """Of a column that refers to a type: the server's own, or one that the policy shows."""
+    return f"(r.{column} < {OWN_FROM} OR {_member(column, 'own_types')})"
+
+
+def _built_in_or(space: str, helper: str) -> str:
+    """Of a relation whose rows are what may be seen, by the schema that they are in."""
+    return f"(r.oid < {OWN_FROM} AND r.{space} IN {BUILT_IN_SPACES} OR {_member('oid', helper)})"
+
+
 def _named(schema: str, name: str) -> str:
     return f"(r.{schema}, r.{name}) IN (SELECT _sandpool_schema, _sandpool_name FROM _sandpool_listed)"
 
@@ -47,6 +60,13 @@ _CONSTRAINT = (
     "(r.constraint_schema, r.constraint_name) IN "
     "(SELECT _sandpool_schema, _sandpool_name FROM _sandpool_constraint_names)"
 )
+_ATTRIBUTE = (
+    "(r.{0} IN (SELECT _sandpool_oid FROM _sandpool_open) AND r.{1} > 0"
+    " OR (r.{0}, r.{1}) IN (SELECT _sandpool_oid, _sandpool_number FROM _sandpool_partly)"
+    " OR r.{0} IN (SELECT _sandpool_oid FROM _sandpool_relations)"
+    " AND r.{0} NOT IN (SELECT _sandpool_oid FROM _sandpool_listed))"
+).format
+"""Visible columns of tables, and all of those of indexes, composite types and catalogs."""
 _ANY = "true"
 NO_ROW = "false"
 """Filter of the relations of which the policy shows nothing."""
@@ -54,7 +74,7 @@ NO_ROW = "false"
 PG_CATALOG: dict[str, Relation] = {
     # tables, columns and what hangs on them
     "pg_class": Relation(
-        _member("oid", "relations"),
+        _built_in_or("relnamespace", "own_relations"),
         {
             "relowner": OWN_ROLE,
             "relacl": _NO_ACL,
@@ -65,7 +85,7 @@ PG_CATALOG: dict[str, Relation] = {
         },
     ),
     "pg_attribute": Relation(
-        "(r.attrelid, r.attnum) IN (SELECT _sandpool_oid, _sandpool_number FROM _sandpool_attributes)",
+        _ATTRIBUTE("attrelid", "attnum") + " AND (NOT r.attisdropped OR NOT " + _member("attrelid", "listed") + ")",
         {"attacl": _NO_ACL, "attmissingval": "NULL::pg_catalog.text[]", "attstattarget": "-1"},
     ),
     "pg_attrdef": Relation("(r.adrelid, r.adnum) IN (SELECT _sandpool_oid, _sandpool_number FROM _sandpool_defaults)"),
@@ -87,31 +107,33 @@ PG_CATALOG: dict[str, Relation] = {
         "r.objoid < 16384 OR "  # came with the server
         "r.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND "
         "(r.objsubid = 0 AND "
-        + _member("objoid", "relations")
-        + " OR (r.objoid, r.objsubid) IN (SELECT _sandpool_oid, _sandpool_number FROM _sandpool_attributes))"
+        + _member("objoid", "own_relations")
+        + " OR r.objsubid <> 0 AND "
+        + _ATTRIBUTE("objoid", "objsubid")
+        + ")"
         " OR r.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND "
         + _member("objoid", "spaces")
         + " OR r.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass AND "
-        + _member("objoid", "types")
+        + _member("objoid", "own_types")
         + " OR r.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND "
-        + _member("objoid", "functions")
+        + _member("objoid", "own_functions")
         + " OR r.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND "
         + _member("objoid", "constraints")
     ),
     # schemas, types, functions, operators
     "pg_namespace": Relation(_member("oid", "spaces"), {"nspowner": OWN_ROLE, "nspacl": _NO_ACL}),
     "pg_type": Relation(
-        _member("oid", "types"),
+        _built_in_or("typnamespace", "own_types"),
         {
             "typowner": OWN_ROLE,
             "typacl": _NO_ACL,
             "typrelid": "CASE WHEN " + _member("typrelid", "relations") + " THEN r.typrelid ELSE 0 END",
         },
     ),
-    "pg_enum": Relation(_member("enumtypid", "types")),
-    "pg_range": Relation(_member("rngtypid", "types")),
+    "pg_enum": Relation(_type("enumtypid")),
+    "pg_range": Relation(_type("rngtypid")),
     "pg_proc": Relation(
-        _member("oid", "functions"),
+        _built_in_or("pronamespace", "own_functions"),
         {
             "proowner": OWN_ROLE,
             "proacl": _NO_ACL,
@@ -123,13 +145,15 @@ PG_CATALOG: dict[str, Relation] = {
             " THEN r.proargdefaults END",
         },
     ),
-    "pg_aggregate": Relation(_member("aggfnoid", "functions")),
-    "pg_cast": Relation(_member("castsource", "types") + " AND " + _member("casttarget", "types")),
+    "pg_aggregate": Relation(
+        f"(r.aggfnoid::pg_catalog.oid < {OWN_FROM} OR " + _member("aggfnoid", "own_functions") + ")"
+    ),
+    "pg_cast": Relation(_type("castsource") + " AND " + _type("casttarget")),
     "pg_operator": Relation(_space("oprnamespace"), {"oprowner": OWN_ROLE}),
     "pg_opclass": Relation(_space("opcnamespace"), {"opcowner": OWN_ROLE}),
     "pg_opfamily": Relation(_space("opfnamespace"), {"opfowner": OWN_ROLE}),
-    "pg_amop": Relation(_member("amoplefttype", "types") + " AND " + _member("amoprighttype", "types")),
-    "pg_amproc": Relation(_member("amproclefttype", "types") + " AND " + _member("amprocrighttype", "types")),
+    "pg_amop": Relation(_type("amoplefttype") + " AND " + _type("amoprighttype")),
+    "pg_amproc": Relation(_type("amproclefttype") + " AND " + _type("amprocrighttype")),
     "pg_collation": Relation(_space("collnamespace"), {"collowner": OWN_ROLE}),
     "pg_conversion": Relation(_space("connamespace"), {"conowner": OWN_ROLE}),
     "pg_ts_config": Relation(_space("cfgnamespace"), {"cfgowner": OWN_ROLE}),

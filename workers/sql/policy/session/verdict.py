@@ -52,6 +52,10 @@ class Forward(msgspec.Struct, frozen=True, tag="forward", array_like=True):
     """The row limit that the text carries: a result of that many rows may be cut. None: not limited by the policy."""
     is_catalog: bool = False
     """Whether it asks about the database itself and reads no table."""
+    parameters: int = 0
+    """The highest number of a parameter in it."""
+    query: str = ""
+    """The query in it, where the server explains only that: of COPY."""
 
 
 class Own(msgspec.Struct, frozen=True, tag="own", array_like=True):
