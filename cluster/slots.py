@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.fairness import EQUAL, FairLine, Rate, Share
-from cluster.placement import Fleet, Need, Never, Node, Placed, Wait, place
+from cluster.placement import Fleet, Need, Never, Node, Placed, Wait, has_place, place
 
 LOOK_S = 1.0
 """While somebody waits, every line is looked at this often, whatever is told."""
@@ -62,6 +62,8 @@ class Slots:
         self._to_look: set[str] = set()
         """Lines in which somebody may go on."""
         self._looking: asyncio.Handle | None = None
+        self._thorough = False
+        """This look tries every need, and tells those too whom no node can ever take: what costs more than the rest."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, need: Need, *, tenant: str, interactive: bool, timeout_s: float) -> Placed | Wait | Never:
@@ -114,8 +116,11 @@ class Slots:
         had_room = self._has_room(tenant)
         line.release(tenant)
         self._left(tenant)
-        self._wake(line)
-        self._look_soon(_lines_beside(need) if had_room else self._lines)
+        woken = self._wake(line)
+        if not had_room:
+            self._look_soon(self._lines)
+        elif need.sandbox is not None or not woken:  # a slot of a database serves one, a sandbox's room maybe several
+            self._look_soon(_lines_beside(need))
 
     def cluster_changed(self) -> None:
         """Pools or hosts came or went: all who may go and find a place are woken."""
@@ -161,9 +166,11 @@ class Slots:
         again = [name for name in names if name in self._lines and self._wake(self._lines[name])]
         if again:
             self._look_soon(again)
+        else:
+            self._thorough = False
         return None
 
-    def _wake(self, line: FairLine[_Waiter], most_tried: int = MOST_TRIED) -> bool:
+    def _wake(self, line: FairLine[_Waiter]) -> bool:
         """Give the turn to the first who may go and finds a place; those whose need is met nowhere are passed over.
         False: there was nobody."""
         if not line:
@@ -172,14 +179,15 @@ class Slots:
         for waiter in self._candidates(line):
             if waiter.need in unmet or waiter.turn.done():  # cancelled just now: it has not left yet
                 continue
-            if not isinstance(place(waiter.need, self._nodes()), Wait):
+            nodes = self._nodes()
+            if has_place(waiter.need, nodes) or (self._thorough and isinstance(place(waiter.need, nodes), Never)):
                 line.grant(waiter.tenant, waiter, interactive=waiter.interactive)
                 self._went(waiter.tenant)
                 self._woken += 1
                 waiter.turn.set_result(None)
                 return True
             unmet.append(waiter.need)
-            if waiter.need.sandbox is None or len(unmet) >= most_tried:
+            if waiter.need.sandbox is None or (len(unmet) >= MOST_TRIED and not self._thorough):
                 break  # in the line of a database all need the same
         return False
 
@@ -246,10 +254,9 @@ class Slots:
     def _on_timer(self) -> None:
         self._timer = None
         waiting = [name for name, line in self._lines.items() if line]
-        for name in waiting:
-            self._wake(self._lines[name], MOST_BEHIND * MOST_TRIED)
-        self._look_soon(waiting)
         if waiting:
+            self._thorough = True
+            self._look_soon(waiting)
             self._arm()
 
 

@@ -15,7 +15,7 @@ Equal input gives equal placement: ties end by name. Nothing here waits, reads a
 
 from cluster.placement.answers import Answer, Never, Placed, Wait
 from cluster.placement.claims import Claim, claim_of, give_back, hold
-from cluster.placement.decision import PIPELINE, place
+from cluster.placement.decision import PIPELINE, has_place, place
 from cluster.placement.fleet import Fleet
 from cluster.placement.needs import GpuNeed, Need, SandboxNeed
 from cluster.placement.views import GpuView, HostView, Node, PoolView
@@ -37,6 +37,7 @@ __all__ = [
     "Wait",
     "claim_of",
     "give_back",
+    "has_place",
     "hold",
     "place",
 ]

@@ -25,6 +25,14 @@ def place(need: Need, nodes: Sequence[Node] | Fleet) -> Answer:
     return _place_statement(need.database, list(nodes.nodes.values()) if isinstance(nodes, Fleet) else nodes)
 
 
+def has_place(need: Need, nodes: Sequence[Node] | Fleet) -> bool:
+    """Whether `place` would answer with a node."""
+    if need.sandbox is None:
+        return isinstance(place(need, nodes), Placed)
+    fleet = nodes if isinstance(nodes, Fleet) else Fleet(nodes)
+    return fleet.find(need.sandbox) is not None
+
+
 def _place_statement(database: str, nodes: Sequence[Node]) -> Answer:
     able = [node for node in nodes if database in node.pools]
     if not able:

@@ -82,8 +82,11 @@ class Fleet:
 
     def place(self, need: SandboxNeed) -> Answer:
         """The node for this sandbox, and its GPUs; or why there is none."""
-        placed = self._place_plain(need) if need.gpu is None else self._place_on_gpu(need, need.gpu)
-        return placed or explain(need, self._nodes.values())
+        return self.find(need) or explain(need, self._nodes.values())
+
+    def find(self, need: SandboxNeed) -> Placed | None:
+        """As `place`, without the reasons, which cost more than the look."""
+        return self._place_plain(need) if need.gpu is None else self._place_on_gpu(need, need.gpu)
 
     # ---- who stands where ----
 

@@ -275,3 +275,24 @@ async def test_a_change_wakes_nobody_for_nothing_so_the_order_holds() -> None:
         pool.waiting.cluster_changed()
     await asyncio.gather(*waiting)
     assert order == ["a", "b", "c"]
+
+
+async def test_all_whom_no_node_can_take_any_more_are_told_within_a_look() -> None:
+    nodes = [Node("n", {"d": PoolView(0)})]
+    slots = Slots(lambda: nodes)
+    takes = [slots.take(Need("d"), tenant="acme", interactive=True, timeout_s=9) for _ in range(50)]
+    waiting = asyncio.gather(*takes)
+    await ticks()
+    nodes.clear()
+    assert all(isinstance(answer, Never) for answer in await asyncio.wait_for(waiting, 2 * LOOK_S))
+
+
+async def test_many_different_needs_that_are_not_met_keep_nobody_from_a_place_for_longer_than_a_look() -> None:
+    host = OneHost()
+    await host.hold(1)
+    large = [asyncio.create_task(host.hold(3.5 + number / 100, tenant=f"a{number:02}")) for number in range(20)]
+    await ticks()
+    small = asyncio.create_task(host.hold(1, tenant="z"))
+    await asyncio.wait_for(small, 2 * LOOK_S)
+    for task in large:
+        task.cancel()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from cluster.fairness import Share
-from cluster.placement import GpuNeed, GpuView, HostView, Need, Node, Placed, PoolView, SandboxNeed, Wait, place
+from cluster.placement import GpuNeed, GpuView, HostView, Need, Never, Node, Placed, PoolView, SandboxNeed, Wait, place
 from cluster.placement.claims import Claim, claim_of, hold
 from cluster.slots import HOLDS_S, LOOK_S, Slots
 
@@ -153,7 +153,7 @@ class SlotsMachine(RuleBasedStateMachine):
         """Everything that was begun goes on, in no time at all."""
         self.run()
         if not self.untold:
-            assert self.stuck(self.firsts()) == []
+            assert self.stuck(self.firsts(), told=True) == []
 
     @rule()
     def a_look_later_nobody_waits_for_what_was_not_told(self) -> None:
@@ -199,12 +199,14 @@ class SlotsMachine(RuleBasedStateMachine):
         needed = [(waiter.tenant, waiter.need) for line in lines for _, _, waiter in line.order(lambda _: True)]
         return [job for job in self.waiting if (job.tenant, job.need) in needed]
 
-    def stuck(self, jobs: list[Job]) -> list[tuple[str, Need]]:
-        """Those who may go and would find a place."""
+    def stuck(self, jobs: list[Job], *, told: bool = False) -> list[tuple[str, Need]]:
+        """Those who may go and would find a place; or hear that there is none for ever, which is told at a look only
+        (`told`: there was none)."""
+        waits = (Wait, Never) if told else Wait
         return [
             (job.tenant, job.need)
             for job in jobs
-            if self.slots._may_go(job.tenant) and not isinstance(place(job.need, self.view()), Wait)
+            if self.slots._may_go(job.tenant) and not isinstance(place(job.need, self.view()), waits)
         ]
 
     def teardown(self) -> None:
