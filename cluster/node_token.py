@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 TOKEN_FILE = Path(".ray/auth_token")
@@ -20,12 +21,20 @@ def secure_token(home: Path | None = None) -> Path:
     """The file, made where it was missing; its rights taken back from all but its owner where it is ours."""
     path = (home or Path.home()) / TOKEN_FILE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        with contextlib.suppress(PermissionError):  # somebody else's, whose business it is
-            path.chmod(0o600)
-        return path
-    with open(file, "w", encoding="ascii") as opened:
-        opened.write(secrets.token_hex(TOKEN_BYTES))
+    if not path.exists():
+        _make(path)
+    with contextlib.suppress(PermissionError):  # somebody else's, whose business it is
+        path.chmod(0o600)
     return path
+
+
+def _make(path: Path) -> None:
+    """Whole from its first moment: another cluster that starts meanwhile may read it at any time."""
+    file, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(file, "w", encoding="ascii") as opened:
+            opened.write(secrets.token_hex(TOKEN_BYTES))
+        with contextlib.suppress(FileExistsError):  # made by that one, and ours is not needed
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)

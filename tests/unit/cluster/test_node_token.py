@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
 from pathlib import Path
+
+import pytest
 
 from cluster.node_token import secure_token
 
@@ -22,3 +25,21 @@ def test_a_token_that_everybody_could_read_is_closed_and_kept(tmp_path: Path) ->
     path.chmod(0o644)
     assert secure_token(tmp_path) == path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_text() == "made by Ray"
+
+
+def test_whoever_comes_while_the_token_is_made_reads_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clusters that start at once on a fresh machine."""
+    seen: list[str] = []
+    make = secrets.token_hex
+
+    def make_late(size: int) -> str:
+        monkeypatch.setattr(secrets, "token_hex", make)
+        seen.append(secure_token(tmp_path).read_text())
+        return make(size)
+
+    monkeypatch.setattr(secrets, "token_hex", make_late)
+    assert [secure_token(tmp_path).read_text()] == seen
+    assert len(seen[0]) == 64
+    assert [file.name for file in (tmp_path / ".ray").iterdir()] == ["auth_token"]
