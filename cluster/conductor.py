@@ -28,7 +28,7 @@ from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.dispatch_kept import ADDRESS_FILE
 from cluster.dispatch_peers import Peers, encode_answer
 from cluster.dispatch_pools import POOL_PREFIX
-from cluster.errors import NotRunning, SettingsInvalid
+from cluster.errors import NotRunning, RayNotStarted, SettingsInvalid
 from cluster.metrics import NoRecorder
 from cluster.metrics_ray import RayRecorder
 from cluster.node_token import secure_token
@@ -171,7 +171,7 @@ def observer_of(settings: Telemetry) -> Observer:
 
 def start_ray(settings: RaySettings, folder: Path) -> tuple[bool, str]:
     """Join the Ray cluster at `address`, or start one here. Returns whether it is ours to stop, and the address of its
-    dashboard, where it has one."""
+    dashboard, where it has one. Raises RayNotStarted."""
     # It warns at every start that its authentication is on, which is what we want.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if ray.is_initialized():
@@ -182,18 +182,21 @@ def start_ray(settings: RaySettings, folder: Path) -> tuple[bool, str]:
         return False, str(joined.dashboard_url or "")
     temp = Path(settings.folder) if settings.folder else folder / "ray"
     options: dict[str, Any] = {"num_cpus": settings.cpus} if settings.cpus else {}
-    started = ray.init(
-        address="local",
-        namespace=NAMESPACE,
-        include_dashboard=settings.dashboard,
-        log_to_driver=False,
-        configure_logging=False,
-        _temp_dir=str(temp),
-        # Ray gives its workers the niceness 15, below everything else: on a busy machine the scheduler and the pools
-        # would hardly run while broker and database do.
-        _system_config={"worker_niceness": 0},
-        **options,
-    )
+    try:
+        started = ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            include_dashboard=settings.dashboard,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(temp),
+            # Ray gives its workers the niceness 15, below everything else: on a busy machine the scheduler and the
+            # pools would hardly run while broker and database do.
+            _system_config={"worker_niceness": 0},
+            **options,
+        )
+    except Exception as error:  # Ray raises no narrower one where its processes are late, or ended
+        raise RayNotStarted(f"Ray did not start: {error}") from error
     # For `dispatch_kept.join`; for a cluster of `ray start` Ray writes this file itself.
     (temp / ADDRESS_FILE).write_text(ray.get_runtime_context().gcs_address)
     return True, str(started.dashboard_url or "")

@@ -4,6 +4,7 @@ ClusterError
 ├── SettingsInvalid      the configuration file cannot be used; names file, key and fix
 ├── WorkerLost  (retry)  the actor that ran an attempt died or stopped answering
 ├── NotRunning           no scheduler is up where one is needed
+├── RayNotStarted        Ray was not up in its own time, or not at all
 └── SandboxRefused       a host could not do what was asked with a kept sandbox; `code` is its error's
 """
 
@@ -30,6 +31,10 @@ class WorkerLost(ClusterError):
 
 class NotRunning(ClusterError):
     """Nothing answers: start it with `sandpool up`."""
+
+
+class RayNotStarted(ClusterError):
+    """Ray's own processes were not up within the half minute that Ray gives them, or ended: starting again may do."""
 
 
 class SandboxRefused(ClusterError):

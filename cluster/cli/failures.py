@@ -13,7 +13,7 @@ import click
 
 from cluster.cli.exits import Exit, exit_for
 from cluster.cli.safe_text import one_line
-from cluster.errors import ClusterError, NotRunning, SandboxRefused, SettingsInvalid
+from cluster.errors import ClusterError, NotRunning, RayNotStarted, SandboxRefused, SettingsInvalid
 from cluster.local.errors import LocalServiceError, ServiceMissing
 from queues.errors import AccessRefused, QueueError, TopologyMismatch
 from sandpool.errors import (
@@ -73,6 +73,11 @@ def explain(error: Exception) -> Failure:
             return Failure(kind, message, "is the broker up, and has it room?", Exit.Unavailable)
         case NotRunning():
             return Failure(kind, message, "", Exit.Unavailable)
+        case RayNotStarted():
+            hint = (
+                "Ray gives itself half a minute, which a busy machine may not: try again; its logs are below ray.folder"
+            )
+            return Failure(kind, message, hint, Exit.Unavailable)
         case SandboxRefused():
             return Failure(error.code, message, error.hint, Exit.Unavailable if error.again else Exit.Usage)
         case ServiceMissing():

@@ -26,6 +26,7 @@ from workers.sql.harden import Hardening
 
 VOLUME_MIB = 8
 STATEMENT = "select carrier, count(*) as n from flights where month = $1 group by carrier"
+pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rough]:
             remove_if_orphaned=ray_folder,
         )
         with process:
-            process.wait_until(lambda: b'{"state":"up",' in (stage.folder / "sandpool.log").read_bytes(), 90.0)
+            process.wait_until(lambda: b'{"state":"up",' in (stage.folder / "sandpool.log").read_bytes(), 180.0)
             assert process.pid is not None
             yield Rough(stage, process.pid, stage.folder / "sandpool.log")
     shutil.rmtree(ray_folder, ignore_errors=True)

@@ -12,7 +12,7 @@ import pytest
 from cluster.cli.exits import Exit, exit_for, exit_for_all
 from cluster.cli.failures import explain
 from cluster.cli.root import COMMANDS, root
-from cluster.errors import NotRunning, SettingsInvalid
+from cluster.errors import NotRunning, RayNotStarted, SettingsInvalid
 from sandpool import errors
 from sandpool.outcome import Ending, Outcome
 from workers.errors import ConfigurationError, DatabaseUnavailable, VolumeUnavailable
@@ -82,6 +82,7 @@ def test_every_ending_has_one_exit_code() -> None:
         (errors.JobIdConflict("j"), Exit.Usage),
         (errors.BrokerUnavailable("x"), Exit.Unavailable),
         (NotRunning("x"), Exit.Unavailable),
+        (RayNotStarted("x"), Exit.Unavailable),
         (errors.OutcomeTimeout("j", 1), Exit.GoesOn),
         (errors.ResultUnavailable("x"), Exit.ResultUnavailable),
         (VolumeUnavailable("x", hint="y"), Exit.ResultUnavailable),
