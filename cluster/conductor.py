@@ -14,7 +14,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import structlog
 from ray.exceptions import RayError, RayTaskError
 
 from cluster.app import Conductor, Parts, open_volumes, parts_of
+from cluster.conductor_states import POLL_S, wait_until_up, watch
 from cluster.dispatch import NAMESPACE, RayBench
 from cluster.dispatch_hosts import HOST_PREFIX
 from cluster.dispatch_kept import ADDRESS_FILE
@@ -48,11 +49,7 @@ log = structlog.get_logger("sandpool.conductor")
 START_RETRY_S = 2.0
 CLOSE_TIMEOUT_S = 15.0
 RESTART_GRACE_S = 30.0
-POLL_S = 0.5
 CALL_TIMEOUT_S = 60.0
-WATCH_S = 5.0
-MOST_SILENT = 12
-"""Looks in a row without an answer after which a scheduler counts as gone; Ray restarts one within seconds."""
 
 
 class ConductorActor:
@@ -273,10 +270,10 @@ def up(settings: Settings, config: Path, *, on_ready: Callable[[], None], on_sta
             on_state(f"Ray dashboard at http://{dashboard}")
         actors = start_conductors(config, settings.scheduler.replicas)
         for actor in actors:
-            _wait_until_up(actor, stop, on_state)
+            wait_until_up(actor, stop, on_state)
         if not stop.is_set():
             on_ready()
-        _watch(actors, stop, on_state)
+        watch(actors, stop, on_state)
         drains = [actor.drain.remote(settings.scheduler.drain_timeout_s) for actor in actors]
         deadline = time.monotonic() + settings.scheduler.drain_timeout_s + 30
         while signals < 2 and time.monotonic() < deadline and drains:
@@ -316,40 +313,3 @@ def _actor_names() -> list[str]:
     """Of every actor of ours."""
     entries = ray.util.list_named_actors(all_namespaces=True)
     return [entry["name"] for entry in entries if entry["namespace"] == NAMESPACE]
-
-
-def _watch(actors: Sequence[Any], stop: threading.Event, on_state: Callable[[str], None]) -> None:
-    """Until it is time to stop: say what becomes of a scheduler that Ray restarts. Raises NotRunning if it cannot."""
-    said, silent = "up", [0] * len(actors)
-    while not stop.wait(WATCH_S):
-        states = []
-        for index, actor in enumerate(actors):
-            try:
-                state, silent[index] = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S), 0
-            except RayError as error:
-                silent[index] += 1
-                if isinstance(error, RayTaskError) or silent[index] > MOST_SILENT:
-                    raise NotRunning(f"a scheduler ended and does not start again: {error}") from error
-                state = "restarting"
-            states.append(state)
-        worst = next((state for state in states if state != "up"), "up")
-        if worst != said:
-            said = worst
-            on_state(worst)
-
-
-def _wait_until_up(actor: Any, stop: threading.Event, on_state: Callable[[str], None]) -> None:
-    said = ""
-    while not stop.is_set():
-        try:
-            state = ray.get(actor.state.remote(), timeout=CALL_TIMEOUT_S)
-        except SettingsInvalid:
-            raise
-        except RayError as error:
-            raise NotRunning(f"the scheduler does not start: {error}") from error
-        if state == "up":
-            return
-        if state != said:
-            said = state
-            on_state(state)
-        stop.wait(POLL_S)
