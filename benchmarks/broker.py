@@ -1,9 +1,10 @@
 """Claim 5: a database through the broker, beside a direct connection and PgBouncer in transaction mode.
 
 All three are reached by the same programs on this host: pgbench for a point query (its own log gives each latency),
-psycopg for the 180 flights queries, a bare socket for the whole table. PgBouncer and the broker share eight server
-connections. The broker does more: each statement is judged, runs as its printed text in a read-only session, and is
-put on record.
+psycopg for a point query and the 180 flights queries, a bare socket for the whole table. The same psycopg program also
+runs inside a sandbox and reaches the same broker by the mounted socket and by the forwarder on its loopback. PgBouncer
+and the broker have eight server connections each. The broker does more: each statement is judged, runs as its printed
+text in a read-only session, and is put on record.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import struct
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
-
 from benchmarks.options import Options
+from benchmarks.peers.driver_client import point_latencies, query_latencies
+from benchmarks.peers.inside import Inside, inside
 from benchmarks.peers.sandpool_peer import FLIGHTS_TABLES, POLICY
 from benchmarks.report import Budget, Report
 from benchmarks.services import DATABASE, Services
@@ -39,6 +41,8 @@ CLIENTS = 32
 IDLE = 500
 POINT = "\\set n random(1, 20)\nselect name from airlines where carrier = 'UA' and length(name) > :n;\n"
 TABLE = "select * from flights"
+QUESTIONS: list[list[object]] = [list(each) for each in ARGUMENTS]
+Times = dict[str, list[float]]
 START_S = 60.0
 MOST_OF_P50, LEAST_OF_RATE, LEAST_OF_STREAM, MOST_IDLE_MB = 1.5, 0.6, 0.8, 100.0
 
@@ -57,36 +61,52 @@ def run(services: Services, options: Options) -> Report:
     seconds, rounds = (4, 1) if options.quick else (5, 3)
     script = services.folder / "point.sql"
     script.write_text(POINT)
-    with pgbouncer(services) as bouncer, broker(services) as (ours, pid):
+    with inside(DATABASE) as box, pgbouncer(services) as bouncer, broker(services, box) as (ours, pid):
         ways = (Way("direct", services.dsn), bouncer, ours)
-        point: dict[str, list[float]] = {way.name: [] for way in ways}
-        rate: dict[str, list[float]] = {way.name: [] for way in ways}
-        flights: dict[str, list[float]] = {way.name: [] for way in ways}
-        stream: dict[str, list[float]] = {way.name: [] for way in ways}
+        within = box.conninfos if box else {}
+        point: Times = defaultdict(list)
+        rate: Times = defaultdict(list)
+        driver: Times = defaultdict(list)
+        flights: Times = defaultdict(list)
+        stream: Times = defaultdict(list)
         for number in range(rounds):
             options.say(f"broker: round {number + 1} of {rounds}")
             for way in ways:
                 point[way.name].append(pgbench(way, script, clients=1, seconds=seconds)[0])
                 rate[way.name].append(pgbench(way, script, clients=CLIENTS, seconds=seconds)[1])
-                flights[way.name] += flights_latencies(way)
+                driver[way.name] += point_latencies(way.conninfo, seconds)
+                flights[way.name] += query_latencies(way.conninfo, QUERY_PSYCOPG, QUESTIONS)
                 if way.socket:
                     stream[way.name].append(stream_s(way.socket))
+            for name, conninfo in within.items():
+                assert box is not None
+                points, queries = box.measure(conninfo, seconds, QUERY_PSYCOPG, QUESTIONS)
+                driver[f"broker, inside by {name}"] += points
+                flights[f"broker, inside by {name}"] += queries
         idle_mb = idle_cost_mb(ours.socket, pid)
     rows = tuple(
         (
-            way.name,
-            1000 * median(point[way.name]),
-            max(rate[way.name]),
-            1000 * median(flights[way.name]),
-            min(stream[way.name]) if stream[way.name] else None,
+            name,
+            1000 * median(point[name]) if point[name] else None,
+            max(rate[name]) if rate[name] else None,
+            1000 * median(driver[name]),
+            1000 * median(flights[name]),
+            min(stream[name]) if stream[name] else None,
         )
-        for way in ways
+        for name in driver
     )
     peer, own = bouncer.name, ours.name
     return Report(
         name=NAME,
         title=TITLE,
-        columns=("way", "point p50 ms", f"point tps, {CLIENTS} clients", "flights query p50 ms", "336,776 rows s"),
+        columns=(
+            "way",
+            "point p50 ms",
+            f"point tps, {CLIENTS} clients",
+            "psycopg point p50 ms",
+            "flights query p50 ms",
+            "336,776 rows s",
+        ),
         rows=rows,
         budgets=(
             Budget(
@@ -115,6 +135,9 @@ def run(services: Services, options: Options) -> Report:
         notes=(
             "pgbench -M extended, over Unix sockets for PgBouncer and the broker, TCP for the direct connection",
             f"PgBouncer in transaction mode and the broker have {CONNECTIONS} server connections each",
+            "psycopg: one connection, nothing prepared; the same program on the host and in a sandbox of image `data`"
+            if within
+            else "nothing was measured inside a sandbox: that needs root and runsc",
         ),
     )
 
@@ -155,10 +178,11 @@ def pgbouncer(services: Services) -> Iterator[Way]:
 
 
 @contextmanager
-def broker(services: Services) -> Iterator[tuple[Way, int]]:
-    """`sandpool database proxy`, as a user starts it; and its process id."""
+def broker(services: Services, box: Inside | None) -> Iterator[tuple[Way, int]]:
+    """`sandpool database proxy`, as a user starts it; and its process id. Its socket lies where the sandbox sees it."""
     folder = services.folder / "proxy"
     folder.mkdir()
+    socket_folder = box.folder if box else folder
     (folder / "policy.toml").write_text(POLICY.format(tables=json.dumps(FLIGHTS_TABLES)))
     settings = folder / "sandpool.toml"
     settings.write_text(
@@ -167,13 +191,16 @@ def broker(services: Services) -> Iterator[tuple[Way, int]]:
         f'[tenants.bench]\ndatabases = ["{DATABASE}"]\n[sandboxes]\nenabled = false\n'
     )
     command = [str(Path(sys.executable).parent / "sandpool"), "database", "proxy", DATABASE]
-    command += ["--socket", str(folder), "--config", str(settings)]
+    command += ["--socket", str(socket_folder), "--config", str(settings)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         if not process.stdout.readline().startswith("ready"):
             raise RuntimeError("the proxy did not start")
-        yield Way("broker", f"host={folder} user=bench dbname={DATABASE}", f"{folder}/.s.PGSQL.5432"), process.pid
+        path = socket_folder / ".s.PGSQL.5432"
+        if box is not None:
+            box.open_to_the_inside(path)
+        yield Way("broker", f"host={socket_folder} user=bench dbname={DATABASE}", str(path)), process.pid
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -203,17 +230,6 @@ def pgbench(way: Way, script: Path, *, clients: int, seconds: int) -> tuple[floa
         log.unlink()
     tps = next(float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("tps"))
     return median(latencies), tps
-
-
-def flights_latencies(way: Way) -> list[float]:
-    """Seconds of each of the 180 queries, on one connection, unprepared as PgBouncer wants it."""
-    found = []
-    with psycopg.connect(way.conninfo, autocommit=True, prepare_threshold=None) as connection:
-        for arguments in ARGUMENTS:
-            started_s = time.perf_counter()
-            connection.execute(QUERY_PSYCOPG, arguments).fetchall()
-            found.append(time.perf_counter() - started_s)
-    return found
 
 
 def stream_s(path: str) -> float:
