@@ -6,9 +6,9 @@ and `code` are in `sandbox_run`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -16,8 +16,12 @@ import msgspec
 from cluster.cli.exits import Exit
 from cluster.cli.grid import grid_from_rows, print_grid
 from cluster.cli.invocation import Invocation, configured
+from cluster.cli.safe_text import one_line
 from cluster.cli.sandbox_call import Command, ask, hosts_of, owned, show_ids, tenant_of
 from cluster.cli.sandbox_run import execute, run_code
+
+if TYPE_CHECKING:
+    from workers.sandbox.requests import Views
 
 
 @click.group()
@@ -87,19 +91,24 @@ def list_all(invocation: Invocation, tenant: str | None) -> Exit:
         everything = [(node, one) for node, views in answers.items() for one in (*views.sandboxes, *views.snapshots)]
         invocation.emit([{**msgspec.to_builtins(one), "node": node} for node, one in everything])
         return Exit.Ok
-    rows = [
+    rows = rows_of(answers)
+    if rows:
+        print_grid(grid_from_rows(("id", "state", "image", "created (UTC)", "until (UTC)", "node"), rows, ()))
+    return Exit.Ok
+
+
+def rows_of(answers: Mapping[str, Views]) -> list[tuple[str, ...]]:
+    """Node -> what it has, as `ls` shows it. A label may come out of a volume, so it is made harmless."""
+    rows: list[tuple[str, ...]] = [
         (one.id, str(one.state), one.image[:40], _moment(one.created_at_s), _moment(one.expires_at_s), node)
         for node, views in answers.items()
         for one in views.sandboxes
     ]
-    rows += [
-        (one.id, f"snapshot {one.label}".strip(), one.image[:40], _moment(one.created_at_s), "", node)
+    return rows + [
+        (one.id, one_line(f"snapshot {one.label}".strip()), one.image[:40], _moment(one.created_at_s), "", node)
         for node, views in answers.items()
         for one in views.snapshots
     ]
-    if rows:
-        print_grid(grid_from_rows(("id", "state", "image", "created (UTC)", "until (UTC)", "node"), rows, ()))
-    return Exit.Ok
 
 
 @sandbox.command()

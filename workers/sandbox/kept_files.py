@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 
 from workers.errors import VolumeUnavailable
-from workers.sandbox.errors import SnapshotUnusable
+from workers.sandbox.errors import SnapshotUnusable, SpecInvalid
 from workers.sandbox.jobs.errors import StagingFailed
 from workers.sandbox.jobs.staging import stage
+from workers.sandbox.records import MOST_FILES
 from workers.sandbox.starter import Fill
 from workers.sandbox.task import DatabaseFile
 from workers.volumes.store import Volume
@@ -35,6 +36,12 @@ class Brought:
     files: tuple[DatabaseFile, ...] = ()
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     most_bytes: int = 0
+
+
+def check_files(wanted: Brought) -> None:
+    """Raises SpecInvalid for more than a record can name: it could not be read back."""
+    if len(wanted.files) > MOST_FILES:
+        raise SpecInvalid("databases", f"at most {MOST_FILES} that are files")
 
 
 class KeptFiles:
@@ -51,6 +58,7 @@ class KeptFiles:
     async def brought(self, wanted: Brought) -> AsyncIterator[str]:
         """A name for them while the context lasts; empty for none. Raises the Input errors, StagingFailed,
         VolumeError."""
+        check_files(wanted)
         if not wanted.files:
             yield ""
             return

@@ -24,7 +24,9 @@ MAX_TENANT_CHARACTERS = 255
 Id = Annotated[str, msgspec.Meta(pattern=r"^(sb|sn)-[0-9a-f]{20}\Z")]
 Tenant = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TENANT_CHARACTERS)]
 ImageRef = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}@[0-9a-f]{64}\Z")]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""Since 1970, to the end of the year 9999: later moments no calendar of ours can show."""
+MOST_FILES = 16
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +45,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Databases that it may reach. Of a snapshot none: whoever starts from it names them, and must have the right."""
     volume: Annotated[str, msgspec.Meta(max_length=63)] = ""
     """Where the audit trail of its statements is written."""
-    files: Annotated[tuple[DatabaseFile, ...], msgspec.Meta(max_length=16)] = ()
+    files: Annotated[tuple[DatabaseFile, ...], msgspec.Meta(max_length=MOST_FILES)] = ()
     """Databases that it has as files, beside what is saved of it (`kept_files`). Of a snapshot none, alike."""
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
 

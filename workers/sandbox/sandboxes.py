@@ -207,8 +207,8 @@ class Sandboxes:
         if sandbox.gpus is not None:
             raise SpecInvalid("gpus", "a sandbox with a GPU cannot be saved: what is on the GPU would be lost")
         key = await self.key(sandbox.image)
-        needed_bytes = (await asyncio.to_thread(self.cgroups.usage, sandbox_id)).memory_bytes
-        draft = await asyncio.to_thread(self.snapshots.draft, needed_bytes)
+        # Few hops to other threads: on a busy machine each costs a turn of the scheduler while the sandbox is held.
+        draft = await asyncio.to_thread(self._draft, sandbox_id)
         # What runs on between checkpoint and end would be done again after the restore. Without a writable mount nobody
         # can see that, and holding the sandbox costs 25 ms.
         hold = not leave_running and any(bind.writable for bind in sandbox.mounts)
@@ -226,9 +226,8 @@ class Sandboxes:
             if hold:
                 with contextlib.suppress(SandboxError):
                     await self.runsc.resume(sandbox_id)
-            raise
-        finally:
             await asyncio.to_thread(self.snapshots.discard, draft)
+            raise
         if not leave_running:
             await self.destroy(sandbox_id)
         return kept
@@ -303,6 +302,10 @@ class Sandboxes:
         if not self._cpu:
             self._cpu = cpu_kind(await asyncio.to_thread(CPUINFO.read_text))
         return SnapshotKey(image=image.digest, runsc=self.runsc.version, platform=self.runsc.platform, cpu=self._cpu)
+
+    def _draft(self, sandbox_id: str) -> Path:
+        """Where a checkpoint of it goes that has room for all its memory."""
+        return self.snapshots.draft(self.cgroups.usage(sandbox_id).memory_bytes)
 
     def _describe(self, image: Image, limits: Limits, mounts: Iterable[Bind], sandbox_id: str | None) -> Sandbox:
         sandbox_id = sandbox_id or new_sandbox_id()

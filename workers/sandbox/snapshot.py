@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -54,8 +54,8 @@ class SnapshotMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Limits of the sandbox at its checkpoint; the resource limits inside are part of the saved memory."""
     mounts: tuple[str, ...]
     """Places inside at which something of the host was mounted; a restore needs something at each of them."""
-    files: dict[str, int]
-    """File -> bytes."""
+    files: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]]
+    """File -> bytes. None below 0: together they say how much room a snapshot needs."""
     note: dict[str, Any] = {}
     """Whose it is and what for: written and checked by whoever keeps it (`records`). Nothing here reads it."""
 
@@ -147,7 +147,7 @@ class SnapshotShelf:
         try:
             meta = msgspec.json.decode((folder / META).read_bytes(), type=SnapshotMeta)
             wrong = [file for file, size in meta.files.items() if (folder / file).stat().st_size != size]
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise SnapshotUnusable(f"snapshot {name} is damaged", hint="make a new one", detail=str(error)) from error
         if meta.format != FORMAT or wrong:
             raise SnapshotUnusable(

@@ -76,7 +76,7 @@ def read_manifest(volume: Volume, tenant: str, snapshot_id: str) -> Manifest | N
         return None
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _unusable(str(error)) from error
     if set(manifest.digests) != set(manifest.meta.files) - {META}:
         raise _unusable("the manifest names other files than the snapshot")

@@ -58,12 +58,12 @@ def _objects(wanted: Input, volume: Volume) -> Iterator[tuple[str, str]]:
     if not wanted.key.endswith("/"):
         yield wanted.key, wanted.path
         return
-    meant = (meta for meta in volume.list(wanted.key) if not wanted.tables_only or is_table(wanted.key, meta.key))
-    found = list(islice(meant, MOST_FILES + 1))
-    if not found:
-        raise _missing(wanted, wanted.key)
+    found = list(islice(volume.list(wanted.key), MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise InputTooLarge(f"{wanted.volume}:{wanted.key} holds more than {MOST_FILES} objects")
+    found = [meta for meta in found if not wanted.tables_only or is_table(wanted.key, meta.key)]
+    if not found:
+        raise _missing(wanted, wanted.key)
     for meta in found:
         yield meta.key, f"{wanted.path}/{meta.key.removeprefix(wanted.key)}"
 
