@@ -176,3 +176,26 @@ def test_a_client_that_is_owed_too_much_is_read_no_further_and_gets_every_answer
         sender.join(10)
     with RawClient(doors["AA"]) as other:
         assert values(other.query("select carrier from airlines")) == [b"AA"]
+
+
+def test_no_setting_moves_the_rows_that_a_filter_hides(postgres: PostgresServer, flights_dsn: str) -> None:
+    policy = """
+dialect = "postgres"
+[tables.weather]
+filter = "time_hour < '2013-01-02 00:00'"
+mask = {temp = "date_trunc('day', time_hour)::text"}
+"""
+    counted = "select count(*), min(temp), max(temp) from weather"
+    with broker_on(postgres, policy=policy) as house:
+        door = house.door()
+        with RawClient(door) as client:
+            honest = client.query(counted)
+        for zone in ("-12", "+14", "Pacific/Kiritimati", "America/New_York"):
+            with RawClient(door, TimeZone=zone) as client:
+                assert client.parameters["TimeZone"] == "UTC"
+                assert client.query(counted) == honest
+                assert sqlstate_in(client.query(f"set timezone to '{zone}'")) == "42501"
+                assert sqlstate_in(client.query("begin")) == ""
+                assert sqlstate_in(client.query(f"set local time zone '{zone}'")) == "42501"
+                client.query("rollback")
+                assert client.query(counted) == honest

@@ -115,6 +115,18 @@ class Rulebook:
         made = (self._rules.get(key) or self._make(*key) for key in self._listed())
         return [rule for rule in made if rule is not None]
 
+    def usable_tables(self) -> list[TableRule]:
+        """The same without those whose part of the policy does not fit them: nothing may use these, nor see them."""
+        found = []
+        for key in self._listed():
+            try:
+                rule = self._rules.get(key) or self._make(*key)
+            except Denied:
+                continue
+            if rule is not None:
+                found.append(rule)
+        return found
+
     def _make(self, schema: str, name: str) -> TableRule | None:
         key = (schema, name)
         policy = self._policies.get(key, self._others)

@@ -83,14 +83,7 @@ class SessionRulebook(Rulebook):
         return self._texts_with(self._seen)
 
     def _texts_with(self, seen: Seen) -> dict[str, str]:
-        tables: list[TableRule] = []
-        for key in self._listed():
-            try:
-                rule = self._rules.get(key) or self._make(*key)
-            except Denied:
-                continue  # its part of the policy does not fit it: nothing may use the table, nor see it
-            if rule is not None:
-                tables.append(rule)
+        tables = self.usable_tables()
         spaces = {"pg_catalog", "information_schema", *self.search_path, *(rule.schema for rule in tables)}
         return helper_texts(tables, sorted(spaces), sorted(self.functions), self.system, seen)
 

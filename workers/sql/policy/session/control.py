@@ -11,6 +11,7 @@ from collections.abc import Callable
 from workers.sql.policy.postgres.grammar import print_tree
 from workers.sql.policy.postgres.walk import Node
 from workers.sql.policy.rules import Denied, deny, shown
+from workers.sql.policy.session.meaning import is_settled
 from workers.sql.policy.session.settings import ISOLATION_LEVELS, READABLE, decide_setting
 from workers.sql.policy.session.verdict import Answer, Forward, Own, SessionFacts
 from workers.sql.policy.tables import Rulebook
@@ -95,7 +96,7 @@ def _set(message: Node, facts: SessionFacts, book: Rulebook) -> _Control:
     if kind in ("VAR_RESET", "VAR_SET_DEFAULT"):
         return Own("reset", tag, name=name, is_local=is_local)
     value = _values(message)
-    kept = decide_setting(name, value, book.search_path, writes=facts.writes)
+    kept = decide_setting(name, value, book.search_path, writes=facts.writes, is_settled=is_settled(book))
     return Answer((), (), tag) if kept is None else Own("set", tag, settings=((name, kept),), is_local=is_local)
 
 

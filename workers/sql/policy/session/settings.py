@@ -54,6 +54,16 @@ _FIXED: dict[str, frozenset[str]] = {
     "default_tablespace": frozenset({""}),
     "default_table_access_method": frozenset({"heap"}),
 }
+HELD: dict[str, tuple[str, ...]] = {
+    "timezone": ("utc", "etc/utc", "gmt", "etc/gmt", "zulu", "universal", "0", "+0", "-0", "+00:00", "00"),
+    "datestyle": ("iso, mdy", "iso", "iso,mdy", "iso, us"),
+    "intervalstyle": ("postgres",),
+    "bytea_output": ("hex",),
+    "xmloption": ("content",),
+    "xmlbinary": ("base64",),
+    "extra_float_digits": ("1", "2", "3"),
+}
+"""Settings by which constants, casts and dates mean something else, with what a pool's connections have (spec.py)."""
 IGNORED = frozenset({
     "jit", "geqo", "plan_cache_mode", "random_page_cost", "seq_page_cost", "work_mem", "hash_mem_multiplier",
     "maintenance_work_mem", "effective_cache_size", "effective_io_concurrency", "cursor_tuple_fraction",
@@ -75,13 +85,19 @@ _UNITS_MS = {"": 1.0, "us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, "h":
 _MAX_MS = 2**31 - 1
 
 
-def decide_setting(name: str, value: str, search_path: tuple[str, ...], *, writes: bool) -> str | None:
+def decide_setting(
+    name: str, value: str, search_path: tuple[str, ...], *, writes: bool, is_settled: bool = True
+) -> str | None:
     """The value to keep for the session in its plain form; None: accepted, nothing to keep. Raises Denied.
 
     `search_path`: where the policy looks names up; the session can only name the same. `writes`: whether transactions
-    may be read-write.
+    may be read-write. `is_settled`: the policy's filters mean the same whatever the session sets (meaning.py).
     """
     name = name.lower()
+    if not is_settled and name in HELD:
+        if value.strip().lower() not in HELD[name]:
+            deny("session.setting", f"{name} stays {HELD[name][0]!r} here: row filters or masks may depend on it")
+        return None
     normal = _KEPT.get(name)
     if normal is not None:
         kept = normal(value.strip())

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from workers.sql.policy.catalog import Catalog
 from workers.sql.policy.document import Policy
 from workers.sql.policy.rules import Denied, deny, shown
-from workers.sql.policy.session.settings import decide_setting
+from workers.sql.policy.session.meaning import is_settled
+from workers.sql.policy.session.settings import HELD, decide_setting
 from workers.sql.policy.session.sqlstates import sqlstate_of
 from workers.sql.policy.session.verdict import Refuse
 from workers.sql.policy.tables import rulebook
@@ -33,12 +34,15 @@ def judge_startup(
         asked = {name: value for name, value in parameters.items() if name not in _NOT_SETTINGS}
         asked.pop("replication", None)
         asked |= _options(parameters.get("options", ""))
-        path = rulebook(policy, catalog, "postgres").search_path
+        book = rulebook(policy, catalog, "postgres")
+        settled = is_settled(book)
         kept: dict[str, str] = {}
         for name, value in asked.items():
             if name.startswith("_pq_."):
                 continue  # options of the protocol, not settings
-            plain = decide_setting(name, value, path, writes=writes)
+            if name.lower() in HELD and not settled:
+                continue  # drivers send them unasked; what holds is reported to them
+            plain = decide_setting(name, value, book.search_path, writes=writes)
             if plain is not None:
                 kept[name.lower()] = plain
         return kept
