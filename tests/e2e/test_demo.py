@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.demo import acts, sandbox_acts
 from cluster.demo.house import House
 from sandpool import Client
+
+pytestmark = pytest.mark.timeout(400)  # the cluster starts with the first test
 
 
 def test_two_hundred_real_queries_succeed_and_report_their_progress(acme: Client) -> None:

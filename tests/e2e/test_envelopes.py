@@ -17,6 +17,7 @@ from sandpool import Client, Ending, SqlJob, wire
 from sandpool.job import MAX_SQL_BYTES
 
 WAIT_S = 20.0
+pytestmark = pytest.mark.timeout(400)  # the cluster starts with the first test
 BODIES = {
     "envelope.malformed": b"\x00 no JSON",
     "envelope.oversized": b'{"v":1,"kind":"sql","job":{"database":"flights","sql":"' + b"x" * 2**20 + b'"}}',

@@ -16,6 +16,7 @@ from sandpool import Client, Ending, SqlJob
 
 SLOW = "select count(*) as n from weather a, flights b where a.hour <> b.distance + 1"
 """Nine billion pairs: many minutes, and still under the policy's cost ceiling."""
+pytestmark = pytest.mark.timeout(400)  # the cluster starts with the first test
 
 
 def actor_pids(house: House, title: str) -> list[int]:
