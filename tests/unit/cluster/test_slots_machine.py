@@ -62,13 +62,21 @@ class SlotsMachine(RuleBasedStateMachine):
         self.running: list[Job] = []
         self.untold = False
 
-    @initialize(cpu=st.integers(1, 4), gpu=st.booleans())
-    def begin(self, cpu: int, gpu: bool) -> None:
+    @initialize(
+        cpu=st.integers(1, 4),
+        gpu=st.booleans(),
+        flood=st.lists(st.tuples(st.sampled_from(sorted(TENANTS)), st.sampled_from(sorted(NEEDS))), max_size=24),
+    )
+    def begin(self, cpu: int, gpu: bool, flood: list[tuple[str, str]]) -> None:
         gpus = (GpuView("g0", "H100", 8 * GIB),) if gpu else ()
         self.there = {
             "a": Node("a", {"flights": PoolView(1), "ledger": PoolView(2)}, self.host(cpu)),
             "b": Node("b", {"flights": PoolView(2)}, self.host(4, gpus)),
         }
+
+        for tenant, kind in flood:
+            self.submit(tenant, kind, True, 1)
+            self.run()
 
     @staticmethod
     def host(size: int, gpus: tuple[GpuView, ...] = ()) -> HostView:
@@ -131,18 +139,23 @@ class SlotsMachine(RuleBasedStateMachine):
         name=st.sampled_from("ab"),
         slots=st.integers(0, 4),
         size=st.integers(1, 8),
-        avoided=st.sampled_from(["", "", "", "failed"]),
-        draining=st.sampled_from([False, False, False, True]),
-        unwell=st.sampled_from(["", "", "", "its disk is full"]),
+        trouble=st.sampled_from(["", "", "", "avoided", "draining", "unwell"]),
         told=st.sampled_from((True, True, True, False)),
     )
-    def change(self, name: str, slots: int, size: int, avoided: str, draining: bool, unwell: str, told: bool) -> None:
+    def change(self, name: str, slots: int, size: int, trouble: str, told: bool) -> None:
         """A node rests or comes back, drains or does not, is given connections, memory, a disk."""
         node = self.there[name]
         assert node.host is not None
+        unwell = "its disk is full" if trouble == "unwell" else ""
         host = replace(node.host, cpus=float(size), memory_bytes=size * GIB, unwell=unwell)
         pools = {**node.pools, "flights": PoolView(slots)}
-        self.there[name] = replace(node, pools=pools, host=host, avoided=avoided, draining=draining)
+        self.there[name] = replace(
+            node,
+            pools=pools,
+            host=host,
+            avoided="failed" if trouble == "avoided" else "",
+            draining=trouble == "draining",
+        )
         if told:
             self.call(self.slots.cluster_changed)
         else:
