@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from benchmarks.machine import describe_filesystem
 from benchmarks.options import Options
 from benchmarks.peers.asyncpg_peer import AsyncpgPeer
-from benchmarks.peers.celery_peer import CeleryPeer
 from benchmarks.peers.peer import Peer, Run
 from benchmarks.peers.sandpool_peer import SandpoolPeer
-from benchmarks.peers.taskiq_peer import TaskiqPeer
 from benchmarks.profiling import profiled
 from benchmarks.report import Budget, Report
 from benchmarks.results import Checksum, require_equal
@@ -57,12 +56,25 @@ class Turn:
         return percentile(self.run.latencies_s, share) * 1000
 
 
+def celery_peer(services: Services) -> Peer:
+    from benchmarks.peers.celery_peer import CeleryPeer  # takes 0.3 s, and all tests load the table of benchmarks
+
+    return CeleryPeer(services)
+
+
+def taskiq_peer(services: Services, **results: Any) -> Peer:
+    """`results`: how they come back, where it is not the best way."""
+    from benchmarks.peers.taskiq_peer import TaskiqPeer  # takes 0.5 s
+
+    return TaskiqPeer(services, CONNECTIONS, **results)
+
+
 def run(services: Services, options: Options) -> Report:
     """Every peer, ROUNDS times."""
     peers: list[Callable[[], Peer]] = [
         lambda: SandpoolPeer(services, CONNECTIONS),
-        lambda: TaskiqPeer(services, CONNECTIONS),
-        lambda: CeleryPeer(services),
+        lambda: taskiq_peer(services),
+        lambda: celery_peer(services),
         lambda: AsyncpgPeer(services, CONNECTIONS),
     ]
     count = QUICK_JOBS if options.quick else JOBS

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from benchmarks.jobs import CONNECTIONS, FIGURES, Turn, figures, profile_ours, take_turn
+from benchmarks.jobs import CONNECTIONS, FIGURES, Turn, celery_peer, figures, profile_ours, take_turn, taskiq_peer
 from benchmarks.machine import describe_filesystem
 from benchmarks.options import Options
-from benchmarks.peers.celery_peer import CeleryPeer
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.redis_server import find_redis, open_redis
 from benchmarks.peers.sandpool_peer import SandpoolPeer
-from benchmarks.peers.taskiq_peer import TaskiqPeer
 from benchmarks.report import Budget, Report
 from benchmarks.results import Checksum, require_equal
 from benchmarks.services import Services
@@ -43,8 +41,8 @@ def run(services: Services, options: Options) -> Report:
     count = QUICK_JOBS if options.quick else JOBS
     contestants: list[Contestant] = [
         (lambda: SandpoolPeer(services, CONNECTIONS), count),
-        (lambda: TaskiqPeer(services, CONNECTIONS), count),
-        (lambda: CeleryPeer(services), count),
+        (lambda: taskiq_peer(services), count),
+        (lambda: celery_peer(services), count),
     ]
     turns: dict[str, list[Turn]] = {}
     for number in range(1 if options.quick else ROUNDS):
@@ -92,8 +90,8 @@ def _with_redis(services: Services, turns: dict[str, list[Turn]], options: Optio
         return "taskiq with Redis was not measured: it needs the program redis-server and the package taskiq-redis."
     with open_redis(program, services.folder / "redis") as url:
         contestants: list[Contestant] = [
-            (lambda: TaskiqPeer(services, CONNECTIONS, redis_url=url, poll_s=SHORT_POLL_S), count),
-            (lambda: TaskiqPeer(services, CONNECTIONS, redis_url=url, poll_s=DEFAULT_POLL_S), min(count, SLOW_JOBS)),
+            (lambda: taskiq_peer(services, redis_url=url, poll_s=SHORT_POLL_S), count),
+            (lambda: taskiq_peer(services, redis_url=url, poll_s=DEFAULT_POLL_S), min(count, SLOW_JOBS)),
         ]
         _round(contestants, services, turns, options, "taskiq with Redis")
     return "taskiq with Redis: taskiq-redis and `wait_result`, as taskiq documents; 200 ms is its default interval."
