@@ -28,6 +28,7 @@ from workers.sandbox.requests import (
     Ran,
     Refused,
     Request,
+    Type,
     Views,
     Watch,
     pack,
@@ -49,6 +50,9 @@ UNUSABLE = "snapshot.unusable"
 """Another host may be of the kind that it was made on."""
 LOOK_S = 0.2
 Show = Callable[[bytes, bytes], None]
+Hand = Callable[[bytes, int, int], bool]
+"""Input, and the terminal's rows and columns where they have changed, else 0; whether more is taken."""
+Begun = Callable[[Hand], None]
 START_IT = "no cluster runs here: start it with `sandpool up`, and use the same --config"
 
 
@@ -96,8 +100,11 @@ class KeptHosts:
         assert isinstance(answer, Views)
         return answer
 
-    def run(self, tenant: str, request: Code | Exec, timeout_s: float, show: Show | None = None) -> Ran:
-        """How it ended; `show` gets what it writes (stdout, stderr) while it runs. Errors as `ask`.
+    def run(
+        self, tenant: str, request: Code | Exec, timeout_s: float, show: Show | None = None, begun: Begun | None = None
+    ) -> Ran:
+        """How it ended; `show` gets what it writes (stdout, stderr) while it runs, `begun` is called once it does, with
+        what hands input to its terminal. Errors as `ask`.
 
         Whoever interrupts this ends what runs.
         """
@@ -107,7 +114,7 @@ class KeptHosts:
             running = _start(actor, tenant, watched)
             try:
                 if show is not None:
-                    _watch(actor, tenant, watched, running, show)
+                    _watch(actor, tenant, watched, running, show, begun)
                 return _answer(running, timeout_s + OVERHEAD_S)
             except BaseException:
                 ray.cancel(running)
@@ -141,13 +148,22 @@ def _start(actor: Any, tenant: str, request: Request) -> Any:
     return actor.kept.remote(tenant, pack(request))
 
 
-def _watch(actor: Any, tenant: str, request: Code | Exec, running: Any, show: Show) -> None:
+def _watch(actor: Any, tenant: str, request: Code | Exec, running: Any, show: Show, begun: Begun | None = None) -> None:
     """Until it has ended. All of it comes with the answer too, so trouble here is none."""
     stdout_from = stderr_from = 0
+
+    def hand(data: bytes, rows: int, columns: int) -> bool:
+        typed = Type(id=request.id, watch=request.watch, data=data, rows=rows, columns=columns)
+        heard = _answer(_start(actor, tenant, typed), OVERHEAD_S)
+        return isinstance(heard, Heard) and heard.running
+
     while not ray.wait([running], timeout=0)[0]:
         ask = Watch(id=request.id, watch=request.watch, stdout_from=stdout_from, stderr_from=stderr_from, wait_s=LOOK_S)
         heard = _answer(_start(actor, tenant, ask), OVERHEAD_S)
         if isinstance(heard, Heard) and heard.running:
+            if begun is not None:
+                begun(hand)
+                begun = None
             show(heard.stdout, heard.stderr)
             stdout_from += len(heard.stdout)
             stderr_from += len(heard.stderr)

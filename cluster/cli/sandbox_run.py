@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from cluster.cli.exits import Exit, exit_for
 from cluster.cli.invocation import Invocation, configured
@@ -31,6 +32,7 @@ LONGEST_CALL_S = 86_400.0
 @click.option("--cwd", metavar="DIR", help="Folder inside.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE")
 @click.option("--stdin", "feed", is_flag=True, help="Hand our standard input to the command.")
+@click.option("-t", "--tty", is_flag=True, help="Run it in a terminal, and hand ours over.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @owned
 @configured
@@ -42,11 +44,16 @@ def execute(
     cwd: str | None,
     variables: Sequence[str],
     feed: bool,
+    tty: bool,
     timeout: float | None,
 ) -> Exit:
     """Run a command inside; a paused sandbox is resumed first."""
     from workers.sandbox.requests import Exec  # noqa: PLC0415 - as above
 
+    if tty:
+        env = {"TERM": invocation.environment.get("TERM", "xterm"), **dict(map(_variable, variables))}
+        _check_terminal(invocation, feed)
+        return _interact(invocation, tenant, Exec(id=sandbox_id, argv=tuple(argv), cwd=cwd, env=env, timeout_s=timeout))
     stdin = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1) if feed else b""
     if len(stdin) > MAX_STDIN_BYTES:
         raise click.UsageError(f"standard input of at most {MAX_STDIN_BYTES >> 20} MiB")
@@ -95,6 +102,32 @@ def _run(invocation: Invocation, tenant: str | None, request: Code | Exec) -> Ex
         return exit_for(Ending(ran.ending))
     stdout.finish_bytes(ran.stdout)
     stderr.finish_bytes(ran.stderr)
+    return _show_ending(invocation, ran)
+
+
+def _check_terminal(invocation: Invocation, feed: bool) -> None:
+    if invocation.as_json or feed or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("--tty needs a terminal for input and output, and neither --json nor --stdin")
+
+
+def _interact(invocation: Invocation, tenant: str | None, request: Exec) -> Exit:
+    """The command's own bytes go to our terminal as they are: that is what a terminal is for."""
+    from cluster.cli.keyboard import Keyboard  # noqa: PLC0415 - termios, which only this needs
+
+    whose = tenant_of(invocation, tenant)
+    shown = 0
+
+    def show(out: bytes, _: bytes) -> None:
+        nonlocal shown
+        shown += len(out)
+        sys.stdout.buffer.write(out)
+        sys.stdout.buffer.flush()
+
+    with hosts_of(invocation) as hosts, Keyboard(sys.stdin.fileno()) as keyboard:
+        rows, columns = keyboard.size
+        sized = msgspec.structs.replace(request, rows=rows, columns=columns)
+        ran = hosts.run(whose, sized, request.timeout_s or LONGEST_CALL_S, show, keyboard.begin)
+        show(ran.stdout[shown:], b"")
     return _show_ending(invocation, ran)
 
 

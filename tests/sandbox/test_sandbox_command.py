@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,3 +235,54 @@ def test_a_sandbox_is_pushed_into_a_volume_and_goes_on_on_another_node(call: Cal
     code, refused = call("push", made, "--volume", "other")
     assert (code, "results" in refused["error"]["message"]) == (2, True)
     call("rm", made)
+
+
+@pytest.mark.timeout(300)
+def test_a_command_in_a_terminal_gets_keys_size_and_ctrl_c_and_leaves_ours_as_it_was(
+    call: Call, folder: Path, env: dict[str, str]
+) -> None:
+    made = call("create")[1]["id"]
+    argv = [sys.executable, "-m", "cluster", "sandbox", "exec", "-t", "--config", "sandpool.toml", "--tenant", "acme"]
+    shell = [made, "--", "/bin/sh", "-c", 'echo ready; while read -r line; do eval "$line"; done']
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (33, 97))
+    before = termios.tcgetattr(theirs)
+    said = b""
+
+    def read_until(wanted: bytes) -> None:
+        nonlocal said
+        deadline_s = time.monotonic() + 30
+        while wanted not in said:
+            if not select.select([ours], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+                process.kill()
+                raise AssertionError(f"{wanted!r} is not in {said!r}")
+            said += os.read(ours, 65536)
+        said = said.partition(wanted)[2]
+
+    with subprocess.Popen([*argv, *shell], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        read_until(b"ready\r\n")
+        os.write(ours, b"stty size\r")
+        read_until(b"\n33 97\r\n")
+        termios.tcsetwinsize(theirs, (20, 60))
+        os.write(ours, b"trap 'echo no; ' INT; sleep 0.5; stty size; echo $((40 + 2)) $TERM\r")
+        read_until(b"\n20 60\r\n42 ")
+        os.write(ours, b"trap 'echo caught' INT; echo waits$((1 + 1)); sleep 100\r")
+        read_until(b"\nwaits2\r\n")
+        os.write(ours, b"\x03")
+        read_until(b"caught\r\n")
+        os.write(ours, b"\rexit 3\r")  # gVisor gives the interrupt character to whoever reads next, too
+        ended = threading.Timer(60, process.kill)
+        ended.start()
+        assert process.wait() == 11
+        ended.cancel()
+    assert termios.tcgetattr(theirs) == before
+    with subprocess.Popen([*argv, *shell], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        read_until(b"ready\r\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+    done = subprocess.run([*argv, made, "--", "true"], cwd=folder, env=env, stdin=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == 2
+    assert call("rm", made)[0] == 0

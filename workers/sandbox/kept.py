@@ -29,6 +29,7 @@ from workers.sandbox.errors import (
     SpecInvalid,
 )
 from workers.sandbox.image import Image
+from workers.sandbox.interaction import Interaction, Terminal
 from workers.sandbox.keeping import (
     DEFAULT_LIFETIME_S,
     Kept,
@@ -193,6 +194,28 @@ class KeptSandboxes:
             return await live.session.run_command(
                 argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s, on_output=on_output
             )
+
+    @asynccontextmanager
+    async def open_command(
+        self,
+        tenant: str,
+        sandbox_id: str,
+        argv: Sequence[str],
+        *,
+        pty: Terminal,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        on_output: OnOutput | None = None,
+    ) -> AsyncIterator[Interaction]:
+        """A program in a terminal, to interact with; a paused sandbox is resumed first. See `Session.open_command`."""
+        async with (
+            self._using(tenant, sandbox_id) as live,
+            live.session.open_command(
+                argv, cwd=cwd, env=env, pty=pty, timeout_s=timeout_s, on_output=on_output
+            ) as command,
+        ):
+            yield command
 
     async def pause(self, tenant: str, sandbox_id: str) -> KeptView:
         """Save it to disk and free its memory. SessionBusy while something runs in it; when it cannot be saved (no

@@ -6,7 +6,10 @@ answer too, with its stable code. It decides nothing: `kept` does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
+import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -14,15 +17,18 @@ import msgspec
 
 from workers.errors import VolumeUnavailable, WorkerError
 from workers.sandbox.errors import SpecInvalid
+from workers.sandbox.interaction import Interaction, Terminal
 from workers.sandbox.keeping import DEFAULT_LIFETIME_S, KeptView, SavedView
 from workers.sandbox.kept import KeptSandboxes
 from workers.sandbox.kept_files import Brought
 from workers.sandbox.limits import Limits
-from workers.sandbox.replies import Execution
+from workers.sandbox.replies import Execution, OnOutput
 from workers.sandbox.tail import Heard, Tail
 from workers.sandbox.task import DatabaseFile
 from workers.volumes.store import Volume
 
+UNSEEN_S = 20.0
+"""A command in a terminal that nobody has watched for so long is ended: whoever typed is gone."""
 Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -63,6 +69,19 @@ class Exec(_Request, frozen=True, tag="exec"):
     timeout_s: float | None = None
     watch: str = ""
     """As of Code."""
+    rows: int = 0
+    columns: int = 0
+    """Of the terminal that it runs in; 0: in none. Its input comes by `Type`, and it ends with who watches it."""
+
+
+class Type(_Request, frozen=True, tag="type"):
+    """Input for an Exec under way in a terminal, and the terminal's size where it has changed."""
+
+    id: str
+    watch: str
+    data: bytes = b""
+    rows: int = 0
+    columns: int = 0
 
 
 class Watch(_Request, frozen=True, tag="watch"):
@@ -117,7 +136,7 @@ class Pull(_Request, frozen=True, tag="pull"):
     volume: str
 
 
-Request = Create | Code | Exec | Watch | List | Pause | Resume | Fork | Save | SetTimeout | Remove | Push | Pull
+Request = Create | Code | Exec | Type | Watch | List | Pause | Resume | Fork | Save | SetTimeout | Remove | Push | Pull
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True, tag="views"):
@@ -162,6 +181,51 @@ def unpack(answer: bytes) -> Answer:
     return _answers.decode(answer)
 
 
+class Terminals:
+    """Commands that run in a terminal, for somebody who types. One whom nobody watches any more is ended."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str, str], Interaction] = {}
+        self._seen_s: dict[tuple[str, str, str], float] = {}
+
+    async def run(self, kept: KeptSandboxes, tenant: str, request: Exec, on_output: OnOutput) -> Execution:
+        key = (tenant, request.id, request.watch)
+        async with kept.open_command(
+            tenant,
+            request.id,
+            request.argv,
+            cwd=request.cwd,
+            env=request.env,
+            pty=Terminal(rows=request.rows, columns=request.columns),
+            timeout_s=request.timeout_s,
+            on_output=on_output,
+        ) as command:
+            self._open[key], self._seen_s[key] = command, time.monotonic()
+            ending = asyncio.ensure_future(command.wait())
+            try:
+                while not ending.done():
+                    await asyncio.wait({ending}, timeout=UNSEEN_S / 4)
+                    if time.monotonic() - self._seen_s[key] > UNSEEN_S:
+                        await command.signal(signal.SIGKILL)
+                return ending.result()
+            finally:
+                ending.cancel()
+                del self._open[key], self._seen_s[key]
+
+    async def type(self, tenant: str, request: Type) -> Heard:
+        """`running`: whether the command is still there to take more."""
+        command = self._open.get((tenant, request.id, request.watch))
+        if command is None:
+            return Heard()
+        if request.rows:
+            await command.resize(Terminal(rows=request.rows, columns=request.columns))
+        return Heard(running=not request.data or await command.write(request.data))
+
+    def seen(self, key: tuple[str, str, str]) -> None:
+        if key in self._seen_s:
+            self._seen_s[key] = time.monotonic()
+
+
 class Requests:
     """Carries requests out on one host's kept sandboxes."""
 
@@ -174,6 +238,7 @@ class Requests:
         self._volumes = volumes
         self._watched: dict[tuple[str, str, str], Tail] = {}
         """By tenant, sandbox and the asker's name for it; only while it runs."""
+        self._terminals = Terminals()
 
     async def answer(self, tenant: str, packed: bytes) -> bytes:
         """Carry a packed request out; the packed answer. Raises nothing that a request could bring about."""
@@ -193,9 +258,14 @@ class Requests:
                 return Views(sandboxes=kept.list_sandboxes(tenant), snapshots=kept.list_snapshots(tenant))
             case Code() | Exec():
                 return await self._run(tenant, request)
+            case Type():
+                kept.check_known(tenant, request.id)
+                return await self._terminals.type(tenant, request)
             case Watch():
                 kept.check_known(tenant, request.id)
-                tail = self._watched.get((tenant, request.id, request.watch))
+                key = (tenant, request.id, request.watch)
+                tail = self._watched.get(key)
+                self._terminals.seen(key)
                 return await tail.read(request.stdout_from, request.stderr_from, request.wait_s) if tail else Heard()
             case Save():
                 return Views(snapshots=[await kept.snapshot(tenant, request.id, request.label)])
@@ -237,6 +307,8 @@ class Requests:
                     timeout_s=request.timeout_s,
                     on_output=on_output,
                 )
+            elif request.rows and on_output is not None:
+                execution = await self._terminals.run(self._kept, tenant, request, on_output)
             else:
                 execution = await self._kept.run_command(
                     tenant,
