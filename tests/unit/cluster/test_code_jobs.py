@@ -95,7 +95,7 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[CodeHouse]:
 
 async def outcome_of(house: CodeHouse, job: Any) -> Outcome:
     client = await house.client()
-    return await (await client.submit(job)).outcome(timeout=5)
+    return await (await client.submit(job)).outcome(timeout=30)
 
 
 async def test_code_runs_on_a_host_with_every_limit_resolved(house: CodeHouse) -> None:
@@ -187,7 +187,7 @@ async def test_a_full_host_lets_code_wait_and_a_free_place_wakes_it(house: CodeH
     assert len(house.code_bench.tasks) == 2
     house.code_bench.open.set()
     house.scheduler.cluster_changed()
-    outcomes = await asyncio.gather(*(handle.outcome(timeout=5) for handle in handles))
+    outcomes = await asyncio.gather(*(handle.outcome(timeout=30) for handle in handles))
     assert {outcome.ending for outcome in outcomes} == {Ending.Succeeded}
 
 
@@ -210,7 +210,7 @@ async def test_running_code_is_cancelled_on_its_host(house: CodeHouse) -> None:
         while not house.code_bench.tasks:
             await asyncio.sleep(0.01)
     await handle.cancel()
-    assert (await handle.outcome(timeout=5)).ending is Ending.Cancelled
+    assert (await handle.outcome(timeout=30)).ending is Ending.Cancelled
     assert house.code_bench.stopped == [handle.job_id]
 
 
@@ -256,7 +256,7 @@ async def test_what_a_job_writes_can_be_heard_while_it_runs_by_its_own_tenant(ho
         assert (heard.state, heard.attempt, heard.stderr) == ("running", 1, b"err")
         assert heard.stdout == f"ut of {tenant}".encode()
     house.code_bench.open.set()
-    await handle.outcome(timeout=5)
+    await handle.outcome(timeout=30)
     assert (await handle.output()).state == "ended"
 
 

@@ -75,16 +75,16 @@ async def test_a_job_between_two_attempts_says_what_the_first_met(house: House) 
 
 async def test_a_job_that_has_ended_says_how(house: House) -> None:
     client = await house.client()
-    await (await client.submit(job(id="fine"))).outcome(timeout=5)
+    await (await client.submit(job(id="fine"))).outcome(timeout=30)
     assert (await client.explain("fine")).reason == "Succeeded"
-    await (await client.submit(job("select * from forbidden", id="denied"))).outcome(timeout=5)
+    await (await client.submit(job("select * from forbidden", id="denied"))).outcome(timeout=30)
     why = await client.explain("denied")
     assert (why.state, why.code) == ("ended", "table.unlisted") and "not listed" in why.reason
 
 
 async def test_what_nobody_knows_is_a_typed_error_and_a_tenant_sees_its_own_jobs_only(house: House) -> None:
     client = await house.client()
-    await (await client.submit(job(id="mine"))).outcome(timeout=5)
+    await (await client.submit(job(id="mine"))).outcome(timeout=30)
     with pytest.raises(JobUnknown, match="waits in the broker, or was never submitted"):
         await client.explain("never")
     with pytest.raises(JobUnknown):
@@ -112,7 +112,7 @@ async def test_a_job_that_another_scheduler_holds_is_explained_and_stopped_by_th
         assert why is not None and why.node == "n"
         answers = await room._asked("acme", ControlCall(action="cancel", job_id="theirs"))
         assert [type(answer) for answer in answers] == [Outcome]
-        assert (await handle.outcome(timeout=5)).ending == "Cancelled" and house.bench.cancelled == ["theirs"]
+        assert (await handle.outcome(timeout=30)).ending == "Cancelled" and house.bench.cancelled == ["theirs"]
     finally:
         await twin.close()
 

@@ -178,7 +178,7 @@ async def test_a_volume_that_takes_no_marks_is_waited_for_and_no_fault_of_the_sc
     monkeypatch.setattr(house.door, "retry", seen)
     monkeypatch.setattr(module, "acreate_mark", full)
     handle = await (await house.client()).submit(job(group=Group("once", 1)))
-    assert (await handle.outcome(timeout=5)).ending is Ending.Succeeded
+    assert (await handle.outcome(timeout=30)).ending is Ending.Succeeded
     async with asyncio.timeout(5):
         while not (found := events(house)):
             await asyncio.sleep(0.02)

@@ -62,7 +62,7 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[WatchedHouse]:
 async def test_every_stage_of_a_job_is_timed_and_its_ending_counted(house: WatchedHouse) -> None:
     client = await house.client()
     for _ in range(3):
-        await (await client.submit(job())).outcome(timeout=10)
+        await (await client.submit(job())).outcome(timeout=30)
     await _until(lambda: house.scheduler.under_way() == 0)
     assert house.recorder.of(metrics.JOBS) == {("acme", "sql", "Succeeded"): 3}
     assert house.recorder.of(metrics.ATTEMPTS) == {("sql", "Succeeded"): 3}
@@ -71,7 +71,7 @@ async def test_every_stage_of_a_job_is_timed_and_its_ending_counted(house: Watch
 
 
 async def test_denials_are_counted_by_rule_and_dead_letters_by_code(house: WatchedHouse) -> None:
-    outcome = await (await (await house.client()).submit(job("select * from forbidden"))).outcome(timeout=10)
+    outcome = await (await (await house.client()).submit(job("select * from forbidden"))).outcome(timeout=30)
     assert outcome.ending is Ending.Denied
     await (await house.client("stranger")).submit(job())
     await _until(lambda: bool(house.recorder.of(metrics.DEAD)))
@@ -90,7 +90,7 @@ async def test_a_retry_is_counted_and_the_job_counts_once(house: WatchedHouse) -
 
 async def test_a_trace_goes_on_from_the_sender_through_every_stage(house: WatchedHouse) -> None:
     handle = await (await house.client()).submit(job(), traceparent=PARENT)
-    await handle.outcome(timeout=10)
+    await handle.outcome(timeout=30)
     await _until(lambda: house.scheduler.under_way() == 0)
     spans = {span.name: span for span in house.spans.get_finished_spans()}
     assert set(spans) == {"job", "find", "admit", "place", "run", "record", "settle"}
@@ -118,7 +118,7 @@ async def test_what_a_worker_measured_becomes_spans_below_its_stage_and_names_th
     house.bench.script = attempt
     secret = "select carrier from flights where carrier = 'hidden'"
     handle = await (await house.client()).submit(job(secret, id="traced"), traceparent=PARENT)
-    await handle.outcome(timeout=10)
+    await handle.outcome(timeout=30)
     await _until(lambda: house.scheduler.under_way() == 0)
     finished = house.spans.get_finished_spans()
     spans = {span.name: span for span in finished}
@@ -137,8 +137,8 @@ async def test_what_a_worker_measured_becomes_spans_below_its_stage_and_names_th
 
 
 async def test_a_sender_that_decided_not_to_trace_is_obeyed(house: WatchedHouse) -> None:
-    await (await (await house.client()).submit(job(), traceparent=PARENT[:-1] + "0")).outcome(timeout=10)
-    await (await (await house.client()).submit(job(), traceparent="nonsense")).outcome(timeout=10)
+    await (await (await house.client()).submit(job(), traceparent=PARENT[:-1] + "0")).outcome(timeout=30)
+    await (await (await house.client()).submit(job(), traceparent="nonsense")).outcome(timeout=30)
     await _until(lambda: house.scheduler.under_way() == 0)
     roots = [span for span in house.spans.get_finished_spans() if span.name == "job"]
     assert len(roots) == 1 and roots[0].parent is None, "the second begins a trace of its own"

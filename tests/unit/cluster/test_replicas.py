@@ -83,7 +83,7 @@ async def test_two_schedulers_end_every_job_once_while_one_of_them_drains(pair: 
     await second.door.stop_consuming()
     await second.scheduler.drain(1.0)
     handles += [await client.submit(job(id=f"k{number}")) for number in range(20)]
-    outcomes = [await handle.outcome(timeout=10) for handle in handles]
+    outcomes = [await handle.outcome(timeout=30) for handle in handles]
     assert {outcome.ending for outcome in outcomes} == {Ending.Succeeded}
     ran = [each.job_id for each in (*first.bench.ran, *second.bench.ran)]
     assert len(ran) == len(set(ran)) == 80 and second.bench.ran

@@ -142,7 +142,7 @@ def job(sql: str = "select 1", **fields: object) -> SqlJob:
 
 
 async def test_a_job_is_run_recorded_answered_and_acked(house: House) -> None:
-    outcome = await (await (await house.client()).submit(job())).outcome(timeout=5)
+    outcome = await (await (await house.client()).submit(job())).outcome(timeout=30)
     assert outcome.ending is Ending.Succeeded and outcome.tenant == "acme" and outcome.attempt == 1
     recorded = await aread_record(house.volume, "acme", outcome.job_id)
     assert recorded is not None and recorded.ending is Ending.Succeeded
@@ -151,15 +151,15 @@ async def test_a_job_is_run_recorded_answered_and_acked(house: House) -> None:
 
 
 async def test_a_denied_statement_never_reaches_a_worker(house: House) -> None:
-    outcome = await (await (await house.client()).submit(job("select * from forbidden"))).outcome(timeout=5)
+    outcome = await (await (await house.client()).submit(job("select * from forbidden"))).outcome(timeout=30)
     assert outcome.ending is Ending.Denied and outcome.verdict is not None and outcome.verdict.rule == "table.unlisted"
     assert house.bench.ran == []
 
 
 async def test_the_same_id_twice_runs_once(house: House) -> None:
     client = await house.client()
-    first = await (await client.submit(job(id="same"))).outcome(timeout=5)
-    again = await (await client.submit(job(id="same"))).outcome(timeout=5)
+    first = await (await client.submit(job(id="same"))).outcome(timeout=30)
+    again = await (await client.submit(job(id="same"))).outcome(timeout=30)
     assert len(house.bench.ran) == 1 and first.ended_at == again.ended_at
 
 
@@ -169,47 +169,47 @@ async def test_the_same_id_twice_at_once_runs_once(house: House) -> None:
     handles = [await client.submit(job(id="same")) for _ in range(3)]
     await asyncio.sleep(0.05)
     house.bench.gate.set()
-    outcomes = [await handle.outcome(timeout=5) for handle in handles]
+    outcomes = [await handle.outcome(timeout=30) for handle in handles]
     assert len(house.bench.ran) == 1 and {outcome.ending for outcome in outcomes} == {Ending.Succeeded}
 
 
 async def test_an_id_reused_for_other_work_is_a_conflict_and_runs_nothing(house: House) -> None:
     client = await house.client()
-    await (await client.submit(job("select 1", id="same"))).outcome(timeout=5)
+    await (await client.submit(job("select 1", id="same"))).outcome(timeout=30)
     with pytest.raises(JobIdConflict):
-        await (await client.submit(job("select 2", id="same"))).outcome(timeout=5)
+        await (await client.submit(job("select 2", id="same"))).outcome(timeout=30)
     recorded = await aread_record(house.volume, "acme", "same")
     assert recorded is not None and recorded.ending is Ending.Succeeded and len(house.bench.ran) == 1
 
 
 async def test_two_tenants_may_use_the_same_id_and_see_only_their_own_outcome(house: House) -> None:
-    await (await (await house.client("acme")).submit(job("select 1", id="same"))).outcome(timeout=5)
-    outcome = await (await (await house.client("globex")).submit(job("select 2", id="same"))).outcome(timeout=5)
+    await (await (await house.client("acme")).submit(job("select 1", id="same"))).outcome(timeout=30)
+    outcome = await (await (await house.client("globex")).submit(job("select 2", id="same"))).outcome(timeout=30)
     assert outcome.tenant == "globex" and outcome.ending is Ending.Succeeded and len(house.bench.ran) == 2
 
 
 async def test_a_lost_worker_is_tried_again_and_the_second_attempt_recorded(house: House) -> None:
     house.bench.script = lambda s: WorkerLost("gone") if s.attempt_id.startswith("1-") else succeeded(s)
-    outcome = await (await (await house.client()).submit(job())).outcome(timeout=10)
+    outcome = await (await (await house.client()).submit(job())).outcome(timeout=30)
     assert outcome.ending is Ending.Succeeded and outcome.attempt == 2
     assert [s.attempt_id.split("-")[0] for s in house.bench.ran] == ["1", "2"]
 
 
 async def test_a_database_that_stays_away_ends_failed_after_its_attempts(house: House) -> None:
-    outcome = await (await (await house.client()).submit(job("down", max_attempts=2))).outcome(timeout=10)
+    outcome = await (await (await house.client()).submit(job("down", max_attempts=2))).outcome(timeout=30)
     assert outcome.ending is Ending.Failed and outcome.attempt == 2
     assert outcome.error is not None and outcome.error.code == "database.unavailable"
 
 
 async def test_an_expired_job_ends_timed_out_without_running(house: House) -> None:
     late = job(deadline=datetime.now(UTC) - timedelta(seconds=1))
-    outcome = await (await (await house.client()).submit(late)).outcome(timeout=5)
+    outcome = await (await (await house.client()).submit(late)).outcome(timeout=30)
     assert outcome.ending is Ending.TimedOut and house.bench.ran == []
 
 
 async def test_an_unknown_tenant_goes_to_the_dead_letters_with_its_reason(house: House) -> None:
     handle = await (await house.client("stranger")).submit(job(id="who"))
-    outcome = await handle.outcome(timeout=5)
+    outcome = await handle.outcome(timeout=30)
     assert outcome.ending is Ending.Denied and outcome.error is not None and outcome.error.code == "tenant.unknown"
     await asyncio.sleep(0.05)
     assert house.broker.waiting(DEAD) == 1
@@ -231,7 +231,7 @@ async def test_a_full_volume_keeps_the_job_in_the_broker_until_there_is_room(
         return await create(key, data)
 
     monkeypatch.setattr(house.volume, "acreate", full_once)
-    outcome = await (await (await house.client()).submit(job())).outcome(timeout=10)
+    outcome = await (await (await house.client()).submit(job())).outcome(timeout=30)
     assert outcome.ending is Ending.Succeeded and outcome.attempt == 1
 
 
@@ -240,7 +240,7 @@ async def test_a_running_job_is_cancelled_at_its_worker(house: House) -> None:
     handle = await (await house.client()).submit(job())
     await asyncio.sleep(0.05)
     await handle.cancel()
-    assert (await handle.outcome(timeout=5)).ending is Ending.Cancelled
+    assert (await handle.outcome(timeout=30)).ending is Ending.Cancelled
     assert house.bench.cancelled == [handle.job_id]
 
 
@@ -252,9 +252,9 @@ async def test_a_job_waiting_for_a_slot_is_cancelled_at_once(house: House) -> No
     waiting = await client.submit(job())
     await asyncio.sleep(0.05)
     await waiting.cancel()
-    assert (await waiting.outcome(timeout=5)).ending is Ending.Cancelled
+    assert (await waiting.outcome(timeout=30)).ending is Ending.Cancelled
     house.bench.gate.set()
-    assert [(await handle.outcome(timeout=5)).ending for handle in busy] == [Ending.Succeeded] * len(busy)
+    assert [(await handle.outcome(timeout=30)).ending for handle in busy] == [Ending.Succeeded] * len(busy)
     assert waiting.job_id not in {statement.job_id for statement in house.bench.ran}
 
 
@@ -263,7 +263,7 @@ async def test_a_queued_job_that_was_cancelled_never_runs(house: House) -> None:
     await house.door.consume(CONTROL_QUEUE, 8, house.control.take)
     handle = await (await house.client()).submit(job())
     await handle.cancel()
-    assert (await handle.outcome(timeout=5)).ending is Ending.Cancelled
+    assert (await handle.outcome(timeout=30)).ending is Ending.Cancelled
     await house.door.consume(SQL_QUEUE, 8, house.scheduler.take)
     await asyncio.sleep(0.05)
     assert house.bench.ran == [] and house.broker.waiting(SQL_QUEUE) == 0
@@ -275,7 +275,7 @@ async def test_a_tenant_cannot_cancel_another_tenants_job(house: House) -> None:
     await asyncio.sleep(0.05)
     await (await house.client("globex")).cancel("mine")
     house.bench.gate.set()
-    assert (await handle.outcome(timeout=5)).ending is Ending.Succeeded and house.bench.cancelled == []
+    assert (await handle.outcome(timeout=30)).ending is Ending.Succeeded and house.bench.cancelled == []
 
 
 async def test_a_job_handed_out_too_often_is_recorded_lost_and_kept_as_a_dead_letter(house: House) -> None:
@@ -310,15 +310,15 @@ async def test_drain_finishes_what_runs_and_hands_back_the_rest(house: House) ->
     house.bench.gate.set()
     house.door = MemoryDoor(house.broker)
     await house.open()
-    assert (await handle.outcome(timeout=5)).ending is Ending.Succeeded
-    assert (await queued.outcome(timeout=5)).ending is Ending.Succeeded
+    assert (await handle.outcome(timeout=30)).ending is Ending.Succeeded
+    assert (await queued.outcome(timeout=30)).ending is Ending.Succeeded
 
 
 async def test_no_more_statements_run_at_once_than_there_are_slots(house: House) -> None:
     client = await house.client()
     handles = [await client.submit(job()) for _ in range(50)]
     for handle in handles:
-        assert (await handle.outcome(timeout=10)).ending is Ending.Succeeded
+        assert (await handle.outcome(timeout=30)).ending is Ending.Succeeded
     assert house.bench.most_busy <= house.bench.slots and len(house.bench.ran) == 50
 
 
@@ -329,7 +329,7 @@ async def test_status_tells_running_ended_and_unknown(house: House) -> None:
     await asyncio.sleep(0.05)
     assert (await client.status("one")).state == "running"
     house.bench.gate.set()
-    await handle.outcome(timeout=5)
+    await handle.outcome(timeout=30)
     ended = await client.status("one")
     assert ended.state == "ended" and ended.outcome is not None and ended.outcome.succeeded
     assert (await client.status("never")).state == "unknown"
@@ -344,7 +344,7 @@ async def test_an_unexpected_error_gives_the_job_back_and_is_not_lost(house: Hou
         return RuntimeError("a bug") if failures >= 0 else succeeded(statement)
 
     house.bench.script = script
-    outcome = await (await (await house.client()).submit(job())).outcome(timeout=10)
+    outcome = await (await (await house.client()).submit(job())).outcome(timeout=30)
     assert outcome.ending is Ending.Succeeded
 
 
@@ -354,4 +354,4 @@ async def test_an_outcome_that_nobody_gives_in_time_is_a_timeout_for_the_caller_
     with pytest.raises(OutcomeTimeout):
         await handle.outcome(timeout=0.05)
     house.bench.gate.set()
-    assert (await handle.outcome(timeout=5)).succeeded
+    assert (await handle.outcome(timeout=30)).succeeded

@@ -131,7 +131,7 @@ async def test_an_error_of_ours_that_never_goes_away_ends_the_job_with_an_answer
     )
     house.scheduler.rules = house.rules
     handle = await (await house.client()).submit(job())
-    outcome = await handle.outcome(timeout=10)
+    outcome = await handle.outcome(timeout=30)
     assert outcome.ending is Ending.Failed and outcome.error is not None and outcome.error.code == "scheduler.error"
     recorded = await aread_record(house.volume, "acme", handle.job_id)
     assert recorded is not None and recorded.ending is Ending.Failed
