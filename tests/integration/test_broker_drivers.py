@@ -8,6 +8,7 @@ import decimal
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import adbc_driver_postgresql.dbapi
 import asyncpg
 import pandas as pd
 import pg8000.dbapi
@@ -327,6 +329,34 @@ def test_psql_queries_describes_and_copies(door: Path) -> None:
     assert refused.returncode == 1 and "statement.kind" in refused.stderr
     verbose = run("psql", "-X", "-v", "VERBOSITY=verbose", "-c", "select * from pg_authid", door=door)
     assert "42501" in verbose.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (r"\d", "flights_pkey|airlines"), (r"\d planes", "planes_pkey"), (r"\d+ airlines", "carrier"),
+        (r"\dt+", "flights"), (r"\di", "planes_pkey"), (r"\dv", "Did not find any|No "), (r"\df", "0 rows"),
+        (r"\dn", "public"), (r"\l", "flights"), (r"\du", "wire_"), (r"\dT", "0 rows"),
+    ],
+)  # fmt: skip
+def test_psqls_commands_describe_what_may_be_seen(door: Path, command: str, shown: str) -> None:
+    done = run("psql", "-X", "-v", "ON_ERROR_STOP=1", door=door, given=command + "\n")
+    assert done.returncode == 0, done.stderr
+    assert re.search(shown, done.stdout + done.stderr), done.stdout + done.stderr
+    assert "notes" not in done.stdout
+
+
+def test_adbc_reads_arrow_as_polars_would_through_it(door: Path) -> None:
+    uri = f"postgresql://agent@/flights?host={door}"
+    with adbc_driver_postgresql.dbapi.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute("select carrier, month, arr_delay from flights where month = 1")
+        table = cursor.fetch_arrow_table()
+        assert table.num_rows == 27_004
+        assert table.schema.names == ["carrier", "month", "arr_delay"]
+        cursor.execute("select count(*) from airlines where carrier = $1", ("UA",))
+        assert cursor.fetchone() == (1,)
+        assert connection.adbc_get_table_types() is not None
+        assert "tailnum" in connection.adbc_get_table_schema("planes").names
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
