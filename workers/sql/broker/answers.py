@@ -40,8 +40,8 @@ class Answers:
     """The stream from one server."""
 
     __slots__ = (
-        "_base", "_mark", "_skip_is_shown", "_tail", "claim", "has_copy_in", "has_failed", "is_broken", "is_told",
-        "parameters", "shown_bytes", "skip", "status", "steps", "tag",
+        "_base", "_mark", "_skip_is_shown", "_tail", "claim", "has_copy_in", "has_failed", "is_broken", "is_stuck",
+        "is_told", "parameters", "shown_bytes", "skip", "status", "steps", "tag",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,6 +64,8 @@ class Answers:
         """What comes makes no sense: nothing can be trusted any more."""
         self.is_told = False
         """Whether the client was told already why this turn failed."""
+        self.is_stuck = False
+        """Something failed for which no Sync was sent yet: the server passes over everything up to one."""
         self._skip_is_shown = False
         self._tail = b""
         self._base = 0
@@ -119,7 +121,7 @@ class Answers:
                 line.popleft()
                 if kind == _Z:
                     self.status = chr(data[position + 5])
-                    self.is_told = False
+                    self.is_told = self.is_stuck = False
                     if step.kind == steps.TURN and cast(Turn, step).substitute:
                         is_shown = True  # what was cut off is hidden, its end is not
                     if is_shown and (claimed := self.claim(self.status)) != self.status:
@@ -266,6 +268,7 @@ class Answers:
             sqlstate = ""
         if line and line[0].kind != steps.SYNC:
             line[0].drop(sqlstate)
+        self.is_stuck = not line
         self.is_told = is_shown
         self.has_failed = True
         return kept, is_shown

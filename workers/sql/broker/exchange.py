@@ -218,6 +218,8 @@ class Exchange(ABC):
             self._copies_simply = self._is_unsynced = False
             self.backend.steps.append(steps.SYNC_SHOWN)
             self.backend.send(SYNC)
+        elif self._is_unsynced and self.backend is not None and self.backend.answers.is_stuck:
+            self._is_skipping = True
 
     def copy_in(self) -> None:
         """The server waits for rows. A Sync that was sent already does not count."""
