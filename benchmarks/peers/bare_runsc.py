@@ -121,6 +121,8 @@ class BareRunsc:
         shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
+        for sandbox_id in self._cgroups.leftovers():  # of a step that failed: it would run on for ever
+            self._cgroups.clear(sandbox_id)
         self._cgroups.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
