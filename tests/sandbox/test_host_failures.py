@@ -14,7 +14,7 @@ import pytest
 
 from sandpool.outcome import Ending
 from tests.sandbox.conftest import IMAGES
-from tests.sandbox.test_runsc import processes_of, program
+from tests.sandbox.test_runsc import mounts_of, processes_of, program
 from workers.images.store import ImageStore
 from workers.sandbox.demand import WarmSpec
 from workers.sandbox.errors import RunscHung, SandboxingUnavailable, SnapshotUnusable, UnknownSandbox
@@ -63,7 +63,7 @@ def everything(host: Host) -> dict[str, Any]:
     return {
         "processes": len(processes_of(folder)),
         "groups": host._sandboxes.cgroups.leftovers(),
-        "mounts": Path("/proc/self/mounts").read_text(),
+        "mounts": mounts_of(folder, IMAGES),
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "reaper": len(os.listdir(f"/proc/{reaper.pid}/fd")) if reaper else 0,
