@@ -55,7 +55,7 @@ async def shown(host: Requests, wanted: bytes, begin: int = 0) -> int:
             await asyncio.sleep(0.01)
 
 
-SHELL = Exec(id="sb", argv=("/bin/sh", "-c", "echo up; read x; stty size; echo got-$x; exit 3"), watch="w")
+SHELL = Exec(id="sb", argv=("/bin/sh", "-c", "echo up; read x; stty size; echo got-$x; read y; exit 3"), watch="w")
 SIZED = Exec(id="sb", argv=SHELL.argv, watch="w", rows=33, columns=97)
 
 
@@ -67,6 +67,7 @@ async def test_keys_and_sizes_reach_the_terminal_of_its_own_tenant_only(host: Re
     assert await ask(host, Type(id="sb", watch="w", rows=40, columns=120)) == Heard(running=True)
     await ask(host, Type(id="sb", watch="w", data=b"mine\n"))
     await shown(host, b"40 120\r\ngot-mine\r\n", at)
+    await ask(host, Type(id="sb", watch="w", data=b"\n"))  # it ends only once that was seen: then nobody may watch it
     ran = await running
     assert isinstance(ran, requests.Ran) and (ran.ending, ran.code) == (str(Ending.Failed), 3)
     assert await ask(host, Type(id="sb", watch="w", data=b"late")) == Heard()
