@@ -147,11 +147,18 @@ def test_psycopg_copies_out(door: Path, direct: psycopg.Connection[Any]) -> None
 
 def test_psycopg_cancels_its_own_statement(door: Path) -> None:
     with connect(door, autocommit=True) as connection:
-        timer = threading.Timer(0.3, connection.cancel_safe)
-        timer.start()
+        over = threading.Event()
+
+        def cancel() -> None:
+            while not over.wait(0.3):  # again: the first may come before the statement
+                connection.cancel_safe()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("select count(*) from flights a, flights b where a.arr_time < b.dep_time")
-        timer.join()
+        over.set()
+        thread.join()
         assert connection.execute("select 1").fetchone() == (1,)
 
 

@@ -138,7 +138,7 @@ async def test_a_policy_with_tenants_shares_no_verdict_between_them() -> None:
 
 
 async def test_a_full_queue_denies_in_time_and_does_not_wait_for_ever() -> None:
-    async with Judge(queue_limit=1, queue_timeout_s=0.05, wall_limit_s=5) as service:
+    async with Judge(queue_limit=1, queue_timeout_s=0.5, wall_limit_s=5) as service:
         assert (await ask(service, "SELECT 0")).allowed
         for pid in children():
             os.kill(pid, signal.SIGSTOP)
