@@ -153,7 +153,7 @@ def test_psycopg_cancels_its_own_statement(door: Path) -> None:
             while not over.wait(0.3):  # again: the first may come before the statement
                 connection.cancel_safe()
 
-        thread = threading.Thread(target=cancel)
+        thread = threading.Thread(target=cancel, daemon=True)
         thread.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("select count(*) from flights a, flights b where a.arr_time < b.dep_time")
