@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
 JOBS ?= 2
+# Tests wait now and then, so a third or fourth process is no more than two cores can do.
+UNIT ?= 4
+REAL ?= 3
 
 # Where it is set, every one of the many processes of a test would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,12 +38,12 @@ imports: | $(PY)
 	@$(BIN)/lint-imports
 
 unit: | $(PY)
-	@$(PY) -m pytest tests/unit tests/style -q -n $(JOBS) --dist worksteal --hypothesis-profile=check
+	@$(PY) -m pytest tests/unit tests/style -q -n $(UNIT) --dist worksteal --hypothesis-profile=check
 
 test: | $(PY) ## everything, against real servers that it starts itself; a server that is missing fails
 	@$(BIN)/sandpool image build base data
-	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(JOBS) --dist worksteal
-	@$(PY) -m pytest tests/integration -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(REAL) --dist worksteal
+	@$(PY) -m pytest tests/integration -n $(REAL) --dist loadfile
 	@$(PY) -m pytest tests/e2e
 	@$(PY) -m pytest tests/chaos
 

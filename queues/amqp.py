@@ -89,13 +89,13 @@ class AmqpDoor:
     async def stop_consuming(self) -> None:
         self._wanted.clear()
         if self._stopping is None:
-            self._stopping = asyncio.create_task(self._cancel_consumers(), name="stop consuming")
+            late: list[_Token] = []
+            self._late = late  # now: the task begins a moment later
+            self._stopping = asyncio.create_task(self._cancel_consumers(late), name="stop consuming")
         # Whoever waits may be cancelled; what came late goes back all the same, and not before the last consumer ends.
         await asyncio.shield(self._stopping)
 
-    async def _cancel_consumers(self) -> None:
-        late: list[_Token] = []
-        self._late = late
+    async def _cancel_consumers(self, late: list[_Token]) -> None:
         try:
             for consumer in list(self._consumers.values()):
                 try:

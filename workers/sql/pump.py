@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import pyarrow as pa
 
+from workers.errors import WorkerError
 from workers.sql.batches import convert_batch
 from workers.sql.results import Delivered, ResultStream
 from workers.sql.types import ColumnPlan
@@ -21,6 +22,10 @@ from workers.sql.types import ColumnPlan
 WAITING_BATCHES = 2
 LOOK_S = 0.2
 """How often the reading side looks whether the writing side is still there."""
+
+
+class Stopped(WorkerError):
+    """Somebody stopped it before its end: whoever did knows why."""
 
 
 class Pump:
@@ -35,7 +40,7 @@ class Pump:
     def run(self, executor: Executor, batches: Iterable[pa.RecordBatch], cancel: Callable[[], None]) -> Delivered:
         """Read here, write in a thread of the executor; `cancel` is called when a limit ends it before its end.
 
-        On an error nothing of the result is left.
+        On an error nothing of the result is left. Raises Stopped where it was stopped meanwhile.
         """
         writing = executor.submit(self._write)
         try:
@@ -43,6 +48,8 @@ class Pump:
             self._put(None, writing.done)
             if not writing.result():
                 cancel()
+            if self._stopped.is_set():
+                raise Stopped("the extraction was stopped")
             return self._stream.finish()
         except BaseException:
             self._stopped.set()

@@ -23,7 +23,7 @@ from workers.errors import WorkerError
 from workers.sql.batches import settle_plans
 from workers.sql.connection import BulkSession
 from workers.sql.faults import translate
-from workers.sql.pump import Pump
+from workers.sql.pump import Pump, Stopped
 from workers.sql.results import Ceiling, Delivered, ResultStream
 from workers.sql.types import ColumnPlan
 from workers.volumes.store import Volume
@@ -56,6 +56,8 @@ class Split:
         self._ranges = deque(enumerate(statement.ranges))
         self._done: dict[int, Manifest] = {}
         self._stopped = threading.Event()
+        self._cause: BaseException | None = None
+        """What went wrong first: what goes wrong elsewhere comes of it."""
 
     def stop(self) -> None:
         """Cancel on the server and stop writing."""
@@ -79,12 +81,13 @@ class Split:
                 worker.result()
             return self._deliver()
         except Exception as error:  # noqa: BLE001 - translated, whatever it is
+            self._blame(error)
             self.stop()
             for worker in workers:
                 with suppress(Exception):
                     worker.result()
             self._forget()
-            raise translate(error, self._statement.sql) from None
+            raise translate(self._cause or error, self._statement.sql) from None
         finally:
             first.end()
 
@@ -108,11 +111,16 @@ class Split:
             asked = self._statement
             session.begin(asked.timeout_s, job_id=asked.job_id, repeatable=True, snapshot=snapshot)
             self._read_ranges(session, executor)
-        except BaseException:
+        except BaseException as error:
+            self._blame(error)
             self._stopped.set()  # the others need not go on
             raise
         finally:
             session.end()
+
+    def _blame(self, error: BaseException) -> None:
+        if self._cause is None and not isinstance(error, Stopped):
+            self._cause = error
 
     def _settle(self, session: BulkSession) -> _Head | None:
         """Open ranges until one has a row, which decides the undecided types before any other range begins: all parts
@@ -155,7 +163,7 @@ class Split:
 
     def _deliver(self) -> Delivered:
         if self._stopped.is_set():
-            raise WorkerError("the extraction was stopped")
+            raise Stopped("the extraction was stopped")
         if not self._done:
             return self._empty()
         manifests = [self._done[number] for number in sorted(self._done)]
