@@ -34,9 +34,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.mark.parametrize("before", range(BATCHES + 1))
-def test_what_was_stopped_says_so_and_leaves_nothing(
-    volume: Volume, executor: ThreadPoolExecutor, before: int
-) -> None:
+def test_what_was_stopped_says_so_and_leaves_nothing(volume: Volume, executor: ThreadPoolExecutor, before: int) -> None:
     stopped = threading.Event()
 
     def read() -> Iterator[pa.RecordBatch]:
