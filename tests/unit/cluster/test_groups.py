@@ -50,7 +50,7 @@ async def test_the_last_ending_completes_the_group_and_counts_them_all(house: Ho
     first = [outcome async for outcome in client.run_many(jobs)]
     assert len(first) == 4 and events(house) == []
     await (await client.submit(job("select * from forbidden", group=group))).outcome(5)
-    await asyncio.sleep(0.05)
+    await house.settled()
     (event,) = events(house)
     assert (event.tenant, event.name, event.size) == ("acme", "nightly", 5)
     assert event.endings == {"Succeeded": 4, "Denied": 1}
@@ -65,10 +65,10 @@ async def test_a_job_submitted_twice_counts_once_and_completes_nothing_again(hou
     await (await client.submit(job(id="one", group=group))).outcome(5)
     assert events(house) == []
     await (await client.submit(job(id="two", group=group))).outcome(5)
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert len(events(house)) == 1
     await (await client.submit(job(id="two", group=group))).outcome(5)
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert events(house) == []
     assert len(list(house.volume.list(group_prefix("acme", "g", 2)))) == 1
 
@@ -77,7 +77,7 @@ async def test_groups_of_the_same_name_of_two_tenants_are_two(house: House) -> N
     group = Group("g", 1)
     for tenant in ("acme", "globex"):
         await (await (await house.client(tenant)).submit(job(group=group))).outcome(5)
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert sorted(event.tenant for event in events(house)) == ["acme", "globex"]
 
 
@@ -139,7 +139,7 @@ async def test_a_failed_attempt_that_comes_back_is_no_ending(house: House) -> No
 
     house.bench.script = script
     await (await client.submit(job(group=Group("g", 1)))).outcome(10)
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert [event.endings for event in events(house)] == [{"Succeeded": 1}]
 
 

@@ -87,5 +87,5 @@ async def test_two_schedulers_end_every_job_once_while_one_of_them_drains(pair: 
     assert {outcome.ending for outcome in outcomes} == {Ending.Succeeded}
     ran = [each.job_id for each in (*first.bench.ran, *second.bench.ran)]
     assert len(ran) == len(set(ran)) == 80 and second.bench.ran
-    await asyncio.sleep(0.05)
+    await first.settled()
     assert first.broker.waiting(SQL_QUEUE) == 0

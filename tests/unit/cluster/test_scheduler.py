@@ -122,6 +122,13 @@ class House:
             self.clients[tenant] = await AsyncClient(MemoryTransport(self.broker, tenant)).__aenter__()
         return self.clients[tenant]
 
+    async def settled(self) -> None:
+        """Until no message is held any more: whoever waits for an outcome has it before that."""
+        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while self.scheduler.under_way():
+                await asyncio.sleep(0.005)
+
     async def close(self) -> None:
         for client in self.clients.values():
             await client.close()
@@ -146,7 +153,7 @@ async def test_a_job_is_run_recorded_answered_and_acked(house: House) -> None:
     assert outcome.ending is Ending.Succeeded and outcome.tenant == "acme" and outcome.attempt == 1
     recorded = await aread_record(house.volume, "acme", outcome.job_id)
     assert recorded is not None and recorded.ending is Ending.Succeeded
-    await asyncio.sleep(0.01)
+    await house.settled()
     assert house.broker.waiting(SQL_QUEUE) == 0 and house.bench.busy == 0
 
 
@@ -211,7 +218,7 @@ async def test_an_unknown_tenant_goes_to_the_dead_letters_with_its_reason(house:
     handle = await (await house.client("stranger")).submit(job(id="who"))
     outcome = await handle.outcome(timeout=30)
     assert outcome.ending is Ending.Denied and outcome.error is not None and outcome.error.code == "tenant.unknown"
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert house.broker.waiting(DEAD) == 1
     letter = house.broker.take(house.broker.service_user, DEAD)
     assert letter is not None and "tenant.unknown" in str(letter.headers)
@@ -266,6 +273,7 @@ async def test_a_queued_job_that_was_cancelled_never_runs(house: House) -> None:
     assert (await handle.outcome(timeout=30)).ending is Ending.Cancelled
     await house.door.consume(SQL_QUEUE, 8, house.scheduler.take)
     await asyncio.sleep(0.05)
+    await house.settled()
     assert house.bench.ran == [] and house.broker.waiting(SQL_QUEUE) == 0
 
 
@@ -326,8 +334,9 @@ async def test_status_tells_running_ended_and_unknown(house: House) -> None:
     client = await house.client()
     house.bench.gate.clear()
     handle = await client.submit(job(id="one"))
-    await asyncio.sleep(0.05)
-    assert (await client.status("one")).state == "running"
+    async with asyncio.timeout(30):
+        while (await client.status("one")).state != "running":
+            await asyncio.sleep(0.01)
     house.bench.gate.set()
     await handle.outcome(timeout=30)
     ended = await client.status("one")

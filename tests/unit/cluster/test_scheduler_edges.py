@@ -81,7 +81,7 @@ async def test_a_job_cancelled_while_the_policy_looks_at_it_is_recorded_and_sett
     looking.set()
     await cancelling
     assert (await handle.outcome(timeout=20)).ending is Ending.Cancelled
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert house.bench.ran == [] and house.scheduler._tasks == set()
     assert house.broker.waiting(SQL_QUEUE) == 0
     await house.door.close()  # whatever is unsettled comes back to the queue now
@@ -135,7 +135,7 @@ async def test_an_error_of_ours_that_never_goes_away_ends_the_job_with_an_answer
     assert outcome.ending is Ending.Failed and outcome.error is not None and outcome.error.code == "scheduler.error"
     recorded = await aread_record(house.volume, "acme", handle.job_id)
     assert recorded is not None and recorded.ending is Ending.Failed
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert "scheduler.error" in dead_reason(house)
 
 
@@ -156,7 +156,7 @@ async def test_a_message_that_is_no_job_becomes_a_dead_letter_that_says_why(hous
     body, reason = BODIES[name]
     message = Message(body=body, message_id="m1", user_id="acme")
     house.broker.publish("acme", wire.JOBS_EXCHANGE, "sql.batch", message)
-    await asyncio.sleep(0.05)
+    await house.settled()
     assert reason in dead_reason(house)
 
 
