@@ -69,6 +69,7 @@ def run(services: Services, options: Options) -> Report:
         driver: Times = defaultdict(list)
         flights: Times = defaultdict(list)
         stream: Times = defaultdict(list)
+        idle_mb = idle_cost_mb(ours.socket, pid)  # first: later it would live in memory that the rounds gave back
         for number in range(rounds):
             options.say(f"broker: round {number + 1} of {rounds}")
             for way in ways:
@@ -83,7 +84,6 @@ def run(services: Services, options: Options) -> Report:
                 points, queries = box.measure(conninfo, seconds, QUERY_PSYCOPG, QUESTIONS)
                 driver[f"broker, inside by {name}"] += points
                 flights[f"broker, inside by {name}"] += queries
-        idle_mb = idle_cost_mb(ours.socket, pid)
     rows = tuple(
         (
             name,

@@ -23,7 +23,7 @@ from cluster.placement import Claim, Fleet, Node, Placed, SandboxNeed, claim_of,
 
 NAME = "simulation"
 TITLE = "100,000 sandboxes on 2,000 hosts, simulated"
-SCALES = ((200, 10_000), (2_000, 100_000), (20_000, 100_000))
+SCALES = ((200, 10_000), (2_000, 100_000))
 """Hosts, sandboxes; one host of five has GPUs."""
 MEAN_RUN_S = 300.0
 LOAD = 0.9
