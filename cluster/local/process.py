@@ -25,6 +25,7 @@ from cluster.local.errors import ServiceFailed
 START_TIMEOUT_S = 20.0
 KILL_TIMEOUT_S = 10.0
 POLL_S = 0.02
+FREEZE_AGAIN_S = 0.5
 LOG_TAIL_BYTES = 4096
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -123,10 +124,17 @@ class OwnedProcess:
         """Stop it from running without ending it: connections stay open and nothing answers. Returns once it stands
         still: on a busy machine a thread may go on for a good while after the signal."""
         self._signal_tree(signal.SIGSTOP)
-        deadline = time.monotonic() + KILL_TIMEOUT_S
+        began = again = time.monotonic()
         while self._leash is not None and any(map(leash.runs, leash.descendants(self._leash.pid))):
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > began + KILL_TIMEOUT_S:
                 raise ServiceFailed(self.name, f"did not stand still within {KILL_TIMEOUT_S:g} s", self.log_tail())
+            if now > again + FREEZE_AGAIN_S:
+                # A child stopped between vfork and exec holds its parent, which cannot stop then; another was born late.
+                self._signal_tree(signal.SIGCONT)
+                time.sleep(POLL_S)
+                self._signal_tree(signal.SIGSTOP)
+                again = now
             time.sleep(POLL_S)
 
     def thaw(self) -> None:

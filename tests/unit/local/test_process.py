@@ -214,6 +214,14 @@ def test_a_frozen_server_does_nothing_until_it_is_thawed(tmp_path: Path) -> None
         assert eventually(lambda: beat.stat().st_size > size)
 
 
+def test_a_server_that_starts_programs_all_the_time_stands_still_whenever_it_is_frozen(tmp_path: Path) -> None:
+    with shell(tmp_path, "touch up; while :; do /bin/true; done", grace_s=1.0) as process:
+        assert eventually((tmp_path / "up").exists)
+        for _ in range(100):
+            process.freeze()
+            process.thaw()
+
+
 def test_a_frozen_server_can_still_be_stopped(tmp_path: Path) -> None:
     process = shell(tmp_path, "touch up; while :; do sleep 0.02; done", grace_s=5.0)
     process.start()
