@@ -130,7 +130,7 @@ class OwnedProcess:
             if now > began + KILL_TIMEOUT_S:
                 raise ServiceFailed(self.name, f"did not stand still within {KILL_TIMEOUT_S:g} s", self.log_tail())
             if now > again + FREEZE_AGAIN_S:
-                # A child stopped between vfork and exec holds its parent, which cannot stop then; another was born late.
+                # A child stopped between vfork and exec holds its parent, which cannot stop; another was born late.
                 self._signal_tree(signal.SIGCONT)
                 time.sleep(POLL_S)
                 self._signal_tree(signal.SIGSTOP)
