@@ -3,9 +3,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
 JOBS ?= 2
-# Tests wait now and then, so a third or fourth process is no more than two cores can do.
-UNIT ?= 4
-REAL ?= 3
+# Unit tests wait now and then, so a third process is no more than two cores can do; those on real parts do not.
+UNIT ?= 3
+REAL ?= 2
 
 # Where it is set, every one of the many processes of a test would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
