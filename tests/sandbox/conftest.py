@@ -16,6 +16,8 @@ from workers.images.build import build
 from workers.images.recipe import load
 from workers.images.store import ImageStore
 from workers.sandbox.bundle import Bind
+from workers.sandbox.host import Host
+from workers.sandbox.hosting import HostSpec
 from workers.sandbox.image import Image
 from workers.sandbox.limits import Limits
 from workers.sandbox.sandboxes import Sandbox, Sandboxes
@@ -62,6 +64,17 @@ def short_folder() -> Iterator[Path]:
 @pytest.fixture
 async def sandboxes(short_folder: Path) -> AsyncIterator[Sandboxes]:
     host = Sandboxes(short_folder / "host", name=short_folder.name.lower().replace("_", "x"))
+    await host.open()
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+async def host(short_folder: Path, image_store: ImageStore, base_image: Image) -> AsyncIterator[Host]:
+    """An open host with room for some sandboxes, and nobody in it."""
+    name = short_folder.name.lower().replace("_", "x")
+    spec = HostSpec(folder=str(short_folder / "host"), images="", name=name, cpus=8, memory_bytes=4 << 30)
+    host = Host(spec, image_store)
     await host.open()
     yield host
     await host.close()

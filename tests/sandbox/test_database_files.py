@@ -139,16 +139,6 @@ def volume(tmp_path: Path) -> Volume:
     return volume
 
 
-@pytest.fixture
-async def host(short_folder: Path, image_store: ImageStore, base_image: Image) -> AsyncIterator[Host]:
-    name = short_folder.name.lower().replace("_", "x")
-    spec = HostSpec(folder=str(short_folder / "host"), images="", name=name, cpus=8, memory_bytes=4 << 30)
-    host = Host(spec, image_store)
-    await host.open()
-    yield host
-    await host.close()
-
-
 def lite(volume: Volume, key: str = "f.sqlite", most_bytes: int = 1 << 20) -> Brought:
     file = DatabaseFile("lite", "sqlite", Input("databases/lite/f.sqlite", "sets", key))
     return Brought((file,), {"sets": volume}, most_bytes)

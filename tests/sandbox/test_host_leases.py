@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from sandpool.outcome import Ending
 from workers.images.errors import UnknownImage
-from workers.images.store import ImageStore
 from workers.sandbox.errors import HostClosed, HostFull, SessionError, SpecInvalid
 from workers.sandbox.host import Host
-from workers.sandbox.hosting import HostSpec
-from workers.sandbox.image import Image
 from workers.sandbox.limits import Limits
 
 
@@ -23,16 +18,6 @@ from workers.sandbox.limits import Limits
 def limits() -> Limits:
     """Of the usual kind, for which a host keeps a snapshot from its first use on."""
     return Limits(memory_bytes=256 << 20, wall_s=20)
-
-
-@pytest.fixture
-async def host(short_folder: Path, image_store: ImageStore, base_image: Image) -> AsyncIterator[Host]:
-    name = short_folder.name.lower().replace("_", "x")
-    spec = HostSpec(folder=str(short_folder / "host"), images="", name=name, cpus=8, memory_bytes=4 << 30)
-    host = Host(spec, image_store)
-    await host.open()
-    yield host
-    await host.close()
 
 
 async def until_warm(host: Host, count: int = 1) -> None:
