@@ -86,6 +86,8 @@ def _blocking_guard() -> BlockBuster:
         if name.startswith("os."):
             # A file volume's small creates and reads run on the loop on purpose: a thread hop costs as much as they do.
             function.can_block_in("workers/volumes/local.py", {"acreate", "aget"})
+            # So is the start of a child: it belongs to the thread that starts it.
+            function.can_block_in("workers/child.py", {"start_child"})
     return guard
 
 

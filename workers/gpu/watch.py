@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Sequence
 
 import structlog
 
+from workers.child import Child, start_child
 from workers.gpu.device import Gpu, Inventory
 from workers.gpu.sense import sense
 
@@ -25,7 +25,6 @@ INTERVAL_S = 5.0
 DEADLINE_S = 10.0
 """Longer than a sick driver's honest answer, which may take seconds."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
-END_S = 5.0
 LONGEST_LINE_BYTES = 1 << 20
 NOT_ASKED = Inventory(reason="NVML was not asked yet")
 
@@ -39,7 +38,7 @@ class GpuWatch:
         interval_s: float = INTERVAL_S,
         deadline_s: float = DEADLINE_S,
         pause_s: float = FIRST_PAUSE_S,
-        command: Sequence[str] = (sys.executable, "-m", "workers.gpu.inventory"),
+        command: Sequence[str] = ("-m", "workers.gpu.inventory"),
     ) -> None:
         self._interval_s = interval_s
         self._deadline_s = deadline_s
@@ -75,33 +74,22 @@ class GpuWatch:
 
     async def _watch(self) -> None:
         while True:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=LONGEST_LINE_BYTES,
-            )
+            child = await start_child(self._command, quiet=True, line_limit_bytes=LONGEST_LINE_BYTES)
             try:
-                await self._listen(process)
+                await self._listen(child)
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(END_S):
-                        await process.wait()
-            await process.wait()
+                await child.end()
+            await child.wait()  # one that the driver holds is not gone yet
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _listen(self, child: Child) -> None:
         """Until the process ends, falls silent or talks nonsense."""
-        assert process.stdout is not None
         past = dict(self._xids)  # a new process begins without the errors that the one before it saw
         while True:
             try:
                 async with asyncio.timeout(self._interval_s + self._deadline_s):
-                    line = await process.stdout.readline()
+                    line = await child.reader.readline()
             except TimeoutError:
                 return self._tell(self._silent())
             except ValueError:

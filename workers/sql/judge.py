@@ -9,7 +9,6 @@ the statement that it was working on is denied and the others go to its successo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sandpool.outcome import Verdict
+from workers.child import Child, start_child
 from workers.errors import WorkerError
 from workers.sql.parser_frames import HEADER, Answer, AskFrame, CatalogFrame, PolicyFrame, ReadyFrame
 from workers.sql.policy.catalog import Catalog
@@ -71,7 +71,7 @@ class _Ask:
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    handle: asyncio.subprocess.Process
+    child: Child
     known: set[str] = field(default_factory=set)
 
 
@@ -223,35 +223,27 @@ class Judge:
                 failures += process is None
                 if process is not None:
                     is_hung = isinstance(error, TimeoutError)
-                    await _end(process.handle, grace_s=0.0 if is_hung else 1.0)
-                    self._bury(process.handle.returncode, hung=is_hung)
+                    await process.child.end(grace_s=0.0 if is_hung else 1.0)
+                    self._bury(process.child.returncode, hung=is_hung)
                 if failures >= _START_ATTEMPTS:
                     return
             finally:
                 if process is not None:
-                    await _end(process.handle)
+                    await process.child.end()
 
     async def _spawn(self) -> _Process:
         # Where our code lies, and nothing else of our environment: the process needs no secret.
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        handle = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "workers.sql.parser_process",
-            str(self._cpu_limit_s),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-        )
+        child = await start_child(["-m", "workers.sql.parser_process", str(self._cpu_limit_s)], environment=environment)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                if not isinstance(await self._receive(handle), ReadyFrame):
+                if not isinstance(await self._receive(child), ReadyFrame):
                     raise OSError("the parser process does not answer")
         except BaseException:
-            await _end(handle)
+            await child.end()
             raise
         self._ready.set()
-        return _Process(handle)
+        return _Process(child)
 
     async def _feed(self, process: _Process) -> None:
         """Sends what waits, receives what is answered, until the process fails or has seen too many policies."""
@@ -275,9 +267,7 @@ class Judge:
             await asyncio.gather(receiver, return_exceptions=True)
 
     def _send(self, process: _Process) -> None:
-        stdin = process.handle.stdin
-        if stdin is None:
-            raise OSError("no pipe")
+        stdin = process.child.stdin
         while self._unsent:
             ask = self._unsent.popleft()
             policy, catalog, dialect, writes, _, text = ask.key
@@ -294,7 +284,7 @@ class Judge:
             self._frame(stdin, asked)
         self._asking.set()
 
-    def _frame(self, stdin: asyncio.StreamWriter, frame: PolicyFrame | CatalogFrame | AskFrame) -> None:
+    def _frame(self, stdin: asyncio.WriteTransport, frame: PolicyFrame | CatalogFrame | AskFrame) -> None:
         body = self._encoder.encode(frame)
         stdin.write(HEADER.pack(len(body)) + body)
 
@@ -305,17 +295,14 @@ class Judge:
                 self._asking.clear()
                 await self._asking.wait()
             async with asyncio.timeout(self._wall_limit_s):
-                answer = await self._receive(process.handle)
+                answer = await self._receive(process.child)
             if isinstance(answer, ReadyFrame):
                 raise OSError("the parser process is out of step")
             self._settle(self._sent.popleft(), answer.verdict, keep=True)
 
-    async def _receive(self, handle: asyncio.subprocess.Process) -> Answer:
-        stdout = handle.stdout
-        if stdout is None:
-            raise OSError("no pipe")
-        (length,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
-        return self._decoder.decode(await stdout.readexactly(length))
+    async def _receive(self, child: Child) -> Answer:
+        (length,) = HEADER.unpack(await child.reader.readexactly(HEADER.size))
+        return self._decoder.decode(await child.reader.readexactly(length))
 
     def _bury(self, status: int | None, *, hung: bool) -> None:
         """The process died or hangs. The statement at its hands is denied where it is to blame, else tried once
@@ -392,16 +379,3 @@ def _fitting(denial: Verdict, facts: SessionFacts | None) -> _Any:
 def _weight(key: _Key, verdict: _Any) -> int:
     parts = verdict.parts if isinstance(verdict, Several) else (verdict,)
     return len(key[-1]) + sum(len(getattr(part, "sql", "")) for part in parts) + 500
-
-
-async def _end(handle: asyncio.subprocess.Process, *, grace_s: float = 0.0) -> None:
-    """Ends the process, after `grace_s` in which it may turn out to have ended by itself."""
-    if handle.returncode is None and grace_s:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                await handle.wait()
-    if handle.returncode is None:
-        # Not handle.kill(): that polls the child, which takes its exit status away from asyncio.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(handle.pid, signal.SIGKILL)
-        await handle.wait()
