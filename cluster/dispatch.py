@@ -81,8 +81,7 @@ class RayBench:
         self._wanted: Callable[[], Sequence[SandboxNeed]] = lambda: ()
         self._scaling = Scaling(growth, lambda: self._wanted()) if growth is not None else None
         self._views = NodeViews(self._view)
-        self._pools.on_answers = self._pools_changed
-        self._hosts.on_change = self._host_changed
+        self._pools.on_answers = self._hosts.on_change = self._worker_changed
         self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._avoided: frozenset[str] = frozenset()
         """Nodes that were left alone at the last look."""
@@ -220,11 +219,11 @@ class RayBench:
         return self._pools.busy(name) or self._hosts.busy(name)
 
     def _pools_changed(self) -> None:
-        """Which pools are seen depends on all of them."""
+        """Of any node: connections were shared anew."""
         self._views.all_changed(self._members)
         self._on_change()
 
-    def _host_changed(self, name: str) -> None:
+    def _worker_changed(self, name: str) -> None:
         self._views.changed(name)
         self._on_change()
 

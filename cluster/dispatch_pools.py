@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 import structlog
@@ -48,8 +49,8 @@ class Pools:
         self._volumes = dict(volumes)
         self._grace_s = grace_s
         self.links: dict[str, dict[str, PoolLink]] = {}
-        self.on_answers: Callable[[], None] = lambda: None
-        """Called when a pool begins or ceases to answer: which ones are seen depends on all of them."""
+        self.on_answers: Callable[[str], None] = lambda _: None
+        """Called with the node whose pool begins or ceases to answer."""
 
     async def share(
         self,
@@ -71,9 +72,12 @@ class Pools:
             if database not in links:
                 own = with_doors(msgspec.structs.replace(spec, budget=size), doors(name))
                 links[database] = self._start(members[name], own, namespace)
-                links[database].on_answers = lambda: self.on_answers()
+                links[database].on_answers = partial(self._answers_changed, name)
                 opened.append((links[database], size))
         await asyncio.gather(*(self._open(link, size) for link, size in opened))
+
+    def _answers_changed(self, name: str) -> None:
+        self.on_answers(name)
 
     def forget(self, name: str) -> None:
         """The node is gone, and all that ran there."""
@@ -81,14 +85,9 @@ class Pools:
             link.abandon("its node is gone")
 
     def views(self, name: str) -> dict[str, PoolView]:
-        """The pools of one node. One that does not answer has no busy slots, so it would draw every job to itself:
-        while any other node answers for a database, those that do not are left out. Where none answers, its jobs find
-        out by themselves."""
-        return {
-            database: PoolView(link.slots, link.busy)
-            for database, link in self.links.get(name, {}).items()
-            if link.answers or not any(links[database].answers for links in self.links.values() if database in links)
-        }
+        """The pools of one node."""
+        links = self.links.get(name, {}).items()
+        return {database: PoolView(link.slots, link.busy, link.answers) for database, link in links}
 
     def of(self, database: str) -> list[PoolLink]:
         """Every pool of this database, those that answer first."""

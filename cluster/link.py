@@ -227,6 +227,7 @@ class WorkerLink(Generic[W]):
                 await self._collect_once()
                 self.answers = True
             except ConnectionError:
+                self.answers = False  # until another stream is open: most likely it died, and is started anew
                 self._drop_way()
                 await asyncio.sleep(REOPEN_S)
             except Exception as error:
@@ -244,6 +245,8 @@ class WorkerLink(Generic[W]):
     async def _collect_once(self) -> None:
         async with asyncio.timeout(COLLECT_TIMEOUT_S + CALL_TIMEOUT_S):
             way = await self._open_way()
+            if isinstance(way, Stream):
+                self.answers = True  # it has greeted us
             linger_s = LINGER_S if 2 * self.busy > self.slots else 0.0
             epoch, number, letters = await way.collect(COLLECT_TIMEOUT_S, self._epoch, self._received, linger_s)
         if self._epoch and epoch != self._epoch:
@@ -266,6 +269,8 @@ class WorkerLink(Generic[W]):
         """The worker did not take these: with its own reason when it gave one, else it is lost."""
         reason = _own_error(error)
         if reason is None:
+            if isinstance(error, RayError):
+                self.answers = False
             self._lose(batch, error)
             return
         for waiting in batch:

@@ -12,6 +12,7 @@ TRIP_COUNT = 3
 WINDOW_S = 60.0
 FIRST_REST_S = 15.0
 LONGEST_REST_S = 600.0
+LONE_REST_S = 5.0
 REMEMBERED = 16
 """Failures that are enough to keep of one node: more of them cannot make the rest any longer."""
 
@@ -35,11 +36,11 @@ def rest_until(failures: Sequence[float]) -> float:
 def why_avoided(failures: Sequence[float], now: float, *, others: bool = True) -> str:
     """What `Node.avoided` says of a node that failed at these moments; empty when it may be used.
 
-    `others`: some node is in order. Where none is, a rest is never a long one: it would keep work from the only nodes
-    that could do it, long after what ailed them is over.
+    `others`: some node is in order. Where none is, a rest is a short one: it would keep work from the only nodes that
+    could do it, after what ailed them is over.
     """
     until = rest_until(failures)
-    left_s = (until if others or not until else min(until, failures[-1] + FIRST_REST_S)) - now
+    left_s = (until if others or not until else min(until, failures[-1] + LONE_REST_S)) - now
     if left_s <= 0:
         return ""
     return f"failed {len(failures)} times lately and is left alone for {left_s:.0f} s"

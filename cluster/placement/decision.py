@@ -44,9 +44,12 @@ def _place_statement(database: str, nodes: Sequence[Node]) -> Answer:
     if not trusted:
         first = min(willing, key=lambda node: node.name)
         return Wait(f"node {first.name} {first.avoided}, and no other node has this database")
-    free = [node for node in trusted if node.pools[database].busy < node.pools[database].slots]
+    answering = [node for node in trusted if node.pools[database].answers]
+    if not answering:
+        return Wait(f"no pool of {database!r} answers")
+    free = [node for node in answering if node.pools[database].busy < node.pools[database].slots]
     if not free:
-        slots = sum(node.pools[database].slots for node in trusted)
+        slots = sum(node.pools[database].slots for node in answering)
         return Wait(f"all {slots} slots of {database!r} are busy")
     best = min(free, key=lambda node: (_load(node.pools[database]), node.name))
     return Placed(best.name)

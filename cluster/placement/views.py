@@ -18,6 +18,8 @@ class PoolView:
 
     slots: int
     busy: int = 0
+    answers: bool = True
+    """Whether it was heard the last time; one that is started anew is not, for some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from random import Random
 
 from cluster.local.leash import descendants
 from sandpool import AsyncClient, Outcome
@@ -30,7 +31,7 @@ async def drive(house: ChaosHouse, plan: Plan, timeout_s: float, say: Callable[[
     """Every job's outcome, after every fault. Raises TimeoutError, naming what is missing, when it takes too long."""
     waiting = {step.job.id: step for step in plan.steps}
     outcomes: dict[str, Outcome] = {}
-    monkey = _Monkey(house, plan.faults, say)
+    monkey = _Monkey(house, plan, say)
     deadline = time.monotonic() + timeout_s
     monkey.start()
     try:
@@ -47,7 +48,7 @@ async def drive(house: ChaosHouse, plan: Plan, timeout_s: float, say: Callable[[
                 await asyncio.sleep(0.5)
     finally:
         await asyncio.to_thread(monkey.finish)
-    assert monkey.begun == len(plan.faults), "the jobs ran out before the faults did"
+    assert monkey.over == plan.faults, "the jobs ran out before the faults did"
     return outcomes
 
 
@@ -90,18 +91,22 @@ async def _cancel(client: AsyncClient, steps: list[Step], waiting: dict[str, Ste
 
 
 class _Monkey:
-    """Lets the faults happen in their order, each once enough endings were seen; measures memory meanwhile."""
+    """Lets the faults happen, those of one part of the house in their order, each once enough endings were seen;
+    measures memory meanwhile."""
 
-    def __init__(self, house: ChaosHouse, faults: tuple[Fault, ...], say: Callable[[str], None]) -> None:
+    def __init__(self, house: ChaosHouse, plan: Plan, say: Callable[[str], None]) -> None:
         self._house = house
-        self._faults = faults
+        self._plan = plan
         self._say = say
-        self._over = threading.Event()
+        self._ending = threading.Event()
         self._error: BaseException | None = None
-        self._threads = [threading.Thread(target=self._work), threading.Thread(target=self._watch)]
+        self._threads = [threading.Thread(target=self._work, args=(part,)) for part in plan.faults]
+        self._threads.append(threading.Thread(target=self._watch))
+        self._ahead = {part: list(faults) for part, faults in plan.faults.items()}
+        """Faults that have not begun, by what they break."""
+        self.over: dict[str, tuple[Fault, ...]] = dict.fromkeys(plan.faults, ())
+        """Those that happened."""
         self.seen = 0
-        self.begun = 0
-        """How many of the faults."""
         self.given: set[str] = set()
         """Jobs that were submitted at least once."""
         self.most_mib: dict[str, float] = {}
@@ -113,8 +118,8 @@ class _Monkey:
     def hold(self, number: int) -> None:
         """Wait, a bounded while, until every fault has begun that is due well before this job, as its number goes."""
         until = time.monotonic() + LONGEST_HOLD_S
-        while time.monotonic() < until and not self._over.is_set() and self._error is None:
-            if self.begun == len(self._faults) or self._faults[self.begun].after > number - IN_FLIGHT:
+        while time.monotonic() < until and not self._ending.is_set() and self._error is None:
+            if not any(ahead and ahead[0].after <= number - IN_FLIGHT for ahead in self._ahead.values()):
                 return
             time.sleep(0.02)
 
@@ -125,7 +130,7 @@ class _Monkey:
 
     def finish(self) -> None:
         """Wait for the fault under way. Raises what went wrong in one."""
-        self._over.set()
+        self._ending.set()
         for thread in self._threads:
             thread.join()
         largest = sorted(self.most_mib.items(), key=lambda item: -item[1])[:8]
@@ -133,22 +138,24 @@ class _Monkey:
         self.check()
         assert not self.most_mib or max(self.most_mib.values()) < MOST_MIB
 
-    def _work(self) -> None:
+    def _work(self, part: str) -> None:
+        ahead = self._ahead[part]
         try:
-            for fault in self._faults:
-                while self.seen < fault.after and not self._over.is_set():
+            while ahead:
+                while self.seen < ahead[0].after and not self._ending.is_set():
                     time.sleep(0.05)
-                if self._over.is_set():
+                if self._ending.is_set():
                     return
                 started = time.monotonic()
-                self.begun += 1
-                break_it(self._house, fault.name)
+                fault = ahead.pop(0)
+                break_it(self._house, fault.name, Random(f"{self._plan.seed}/{part}/{fault.number}"))
+                self.over[part] += (fault,)
                 self._say(f"{self.seen} endings: {fault.name}, {time.monotonic() - started:.1f} s")
         except BaseException as error:
             self._error = error
 
     def _watch(self) -> None:
-        while not self._over.wait(LOOK_S):
+        while not self._ending.wait(LOOK_S):
             pid = self._house.running_pid
             for below in descendants(pid) if pid else ():
                 kind, mib = _memory(below)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from cluster.local.leash import descendants
@@ -23,38 +24,35 @@ FULL = (
     b"Content-Length: 52\r\n\r\n<Error><Code>XMinioStorageFull</Code></Error>       "
 )
 HOUR_S = 3600
+BACK_S = 60.0
+"""Within this time after a fault whatever it ended is there again."""
 
 
-def break_it(house: ChaosHouse, name: str) -> None:
-    """Let this fault happen and heal."""
-    FAULTS[name](house)
+def break_it(house: ChaosHouse, name: str, random: Random) -> None:
+    """Let this fault happen and heal. `random`: of this fault alone, for others may happen at the same time."""
+    FAULTS[name](house, random)
 
 
 def kill_actors(house: ChaosHouse, title: str) -> None:
-    for pid in _actors(house, title):
+    for pid in _some(lambda: _actors(house, title), title):
         _signal(pid, signal.SIGKILL)
 
 
-def hang_actors(house: ChaosHouse, title: str) -> None:
+def hang_actors(house: ChaosHouse, random: Random, title: str) -> None:
     """They stand still, and go on or are killed while they do."""
-    pids = _actors(house, title)
+    pids = _some(lambda: _actors(house, title), title)
     for pid in pids:
         _signal(pid, signal.SIGSTOP)
-    time.sleep(house.random.uniform(HANG_S / 4, HANG_S))
-    number = house.random.choice((signal.SIGCONT, signal.SIGKILL))
+    time.sleep(random.uniform(HANG_S / 4, HANG_S))
+    number = random.choice((signal.SIGCONT, signal.SIGKILL))
     for pid in pids:
         _signal(pid, number)
 
 
 def kill_sandboxes(house: ChaosHouse) -> None:
     """Those in use and the warm ones: their sentries."""
-    wanted = str(house.sandboxes).encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes()
-                if words.startswith(b"runsc-sandbox") and wanted in words:
-                    _signal(int(entry.name), signal.SIGKILL)
+    for pid in _some(lambda: _sandboxes(house), "sandboxes"):
+        _signal(pid, signal.SIGKILL)
 
 
 def let_a_node_join_and_die(house: ChaosHouse) -> None:
@@ -63,21 +61,21 @@ def let_a_node_join_and_die(house: ChaosHouse) -> None:
     house.end_node()
 
 
-def restart_server(house: ChaosHouse, server: Any, *, kill: bool) -> None:
+def restart_server(random: Random, server: Any, *, kill: bool) -> None:
     (server.kill if kill else server.stop)()
-    time.sleep(house.random.uniform(0.0, FAULT_S))
+    time.sleep(random.uniform(0.0, FAULT_S))
     server.start()
 
 
-def disturb(house: ChaosHouse, proxy: FaultProxy, fault: Callable[[], None]) -> None:
+def disturb(house: ChaosHouse, random: Random, proxy: FaultProxy, fault: Callable[[], None]) -> None:
     house.call(fault)
-    time.sleep(house.random.uniform(FAULT_S / 4, FAULT_S))
+    time.sleep(random.uniform(FAULT_S / 4, FAULT_S))
     house.call(proxy.heal)
 
 
-def shift_clock(house: ChaosHouse, hours: int) -> None:
+def shift_clock(house: ChaosHouse, random: Random, hours: int) -> None:
     house.clock.shift(hours * HOUR_S)
-    time.sleep(house.random.uniform(FAULT_S, 3 * FAULT_S))
+    time.sleep(random.uniform(FAULT_S, 3 * FAULT_S))
     house.clock.shift(0)
 
 
@@ -93,44 +91,64 @@ def fill_volume(house: ChaosHouse) -> None:
     filler.unlink()
 
 
-FAULTS: dict[str, Callable[[ChaosHouse], None]] = {
-    "kill the scheduler": lambda house: kill_actors(house, "Conductor"),
-    "kill the pools": lambda house: kill_actors(house, "Pool"),
-    "kill the hosts": lambda house: kill_actors(house, "Host"),
-    "hang the scheduler": lambda house: hang_actors(house, "Conductor"),
-    "hang the pools": lambda house: hang_actors(house, "Pool"),
-    "hang the hosts": lambda house: hang_actors(house, "Host"),
-    "kill the sandboxes": kill_sandboxes,
-    "let a node join and die": let_a_node_join_and_die,
-    "restart the cluster": lambda house: house.restart(kill=False),
-    "kill everything of the cluster": lambda house: house.restart(kill=True),
-    "restart the database": lambda house: restart_server(house, house.stage.postgres, kill=False),
-    "kill the database": lambda house: restart_server(house, house.stage.postgres, kill=True),
-    "restart the broker": lambda house: restart_server(house, house.stage.rabbitmq, kill=False),
-    "kill the broker": lambda house: restart_server(house, house.stage.rabbitmq, kill=True),
-    "cut the database off": lambda house: disturb(house, house.database, house.database.cut),
-    "reset connections to the database": lambda house: disturb(house, house.database, house.database.reset),
-    "stall the database": lambda house: disturb(house, house.database, house.database.stall),
-    "slow the database": lambda house: disturb(house, house.database, lambda: house.database.delay(0.05)),
-    "drop connections to the broker": lambda house: disturb(house, house.broker, house.broker.drop),
-    "reset connections to the broker in mid-message": lambda house: disturb(
-        house, house.broker, lambda: house.broker.reset_after(5_000)
+FAULTS: dict[str, Callable[[ChaosHouse, Random], None]] = {
+    "kill the scheduler": lambda house, _: kill_actors(house, "Conductor"),
+    "kill the pools": lambda house, _: kill_actors(house, "Pool"),
+    "kill the hosts": lambda house, _: kill_actors(house, "Host"),
+    "hang the scheduler": lambda house, dice: hang_actors(house, dice, "Conductor"),
+    "hang the pools": lambda house, dice: hang_actors(house, dice, "Pool"),
+    "hang the hosts": lambda house, dice: hang_actors(house, dice, "Host"),
+    "kill the sandboxes": lambda house, _: kill_sandboxes(house),
+    "let a node join and die": lambda house, _: let_a_node_join_and_die(house),
+    "restart the cluster": lambda house, _: house.restart(kill=False),
+    "kill everything of the cluster": lambda house, _: house.restart(kill=True),
+    "restart the database": lambda house, dice: restart_server(dice, house.stage.postgres, kill=False),
+    "kill the database": lambda house, dice: restart_server(dice, house.stage.postgres, kill=True),
+    "restart the broker": lambda house, dice: restart_server(dice, house.stage.rabbitmq, kill=False),
+    "kill the broker": lambda house, dice: restart_server(dice, house.stage.rabbitmq, kill=True),
+    "cut the database off": lambda house, dice: disturb(house, dice, house.database, house.database.cut),
+    "reset connections to the database": lambda house, dice: disturb(house, dice, house.database, house.database.reset),
+    "stall the database": lambda house, dice: disturb(house, dice, house.database, house.database.stall),
+    "slow the database": lambda house, dice: disturb(house, dice, house.database, lambda: house.database.delay(0.05)),
+    "drop connections to the broker": lambda house, dice: disturb(house, dice, house.broker, house.broker.drop),
+    "reset connections to the broker in mid-message": lambda house, dice: disturb(
+        house, dice, house.broker, lambda: house.broker.reset_after(5_000)
     ),
-    "stall the broker": lambda house: disturb(house, house.broker, house.broker.stall),
-    "slow the broker": lambda house: disturb(house, house.broker, lambda: house.broker.delay(0.05)),
-    "fill the volume": fill_volume,
-    "cut the object store off": lambda house: disturb(house, house.bucket, house.bucket.cut),
-    "stall the object store": lambda house: disturb(house, house.bucket, house.bucket.stall),
-    "slow the object store": lambda house: disturb(house, house.bucket, lambda: house.bucket.delay(0.5)),
-    "reset connections to the object store in mid-message": lambda house: disturb(
-        house, house.bucket, lambda: house.bucket.reset_after(3_000)
+    "stall the broker": lambda house, dice: disturb(house, dice, house.broker, house.broker.stall),
+    "slow the broker": lambda house, dice: disturb(house, dice, house.broker, lambda: house.broker.delay(0.05)),
+    "fill the volume": lambda house, _: fill_volume(house),
+    "cut the object store off": lambda house, dice: disturb(house, dice, house.bucket, house.bucket.cut),
+    "stall the object store": lambda house, dice: disturb(house, dice, house.bucket, house.bucket.stall),
+    "slow the object store": lambda house, dice: disturb(house, dice, house.bucket, lambda: house.bucket.delay(0.5)),
+    "reset connections to the object store in mid-message": lambda house, dice: disturb(
+        house, dice, house.bucket, lambda: house.bucket.reset_after(3_000)
     ),
-    "fill the object store": lambda house: disturb(
-        house, house.bucket, lambda: house.bucket.answer((b"PUT ", b"POST "), FULL)
+    "fill the object store": lambda house, dice: disturb(
+        house, dice, house.bucket, lambda: house.bucket.answer((b"PUT ", b"POST "), FULL)
     ),
-    "let the clock jump ahead": lambda house: shift_clock(house, 72),
-    "let the clock jump back": lambda house: shift_clock(house, -5),
+    "let the clock jump ahead": lambda house, dice: shift_clock(house, dice, 72),
+    "let the clock jump back": lambda house, dice: shift_clock(house, dice, -5),
 }
+
+
+def _some(look: Callable[[], list[int]], what: str) -> list[int]:
+    """What there is of it now, or as soon as there is any: another fault may have ended it just before."""
+    deadline = time.monotonic() + BACK_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"no {what} after {BACK_S:g} s, so this fault cannot happen"
+        time.sleep(0.1)
+    return found
+
+
+def _sandboxes(house: ChaosHouse) -> list[int]:
+    wanted, found = str(house.sandboxes).encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes()
+                if words.startswith(b"runsc-sandbox") and wanted in words:
+                    found.append(int(entry.name))
+    return found
 
 
 def _actors(house: ChaosHouse, title: str) -> list[int]:

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from cluster.hosting import host_spec
@@ -89,11 +88,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class ChaosHouse:
     """Start with `with`; `break_it(name)` blocks until the fault is over."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stage = Stage(folder / "stage", tenants=("acme",), durable=True)
         self.volume = folder / "volume"
-        self.random = Random(seed)
         self.clock = ShiftedClock(folder / "clock")
         self.temporary = folder / "tmp"
         """Where the cluster's temporary files are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -32,41 +32,47 @@ print(row)
 """
 """What code in a sandbox asks its database for, until it hears an answer. It must be the right one."""
 
-FAULTS = (
-    "kill the scheduler",
-    "kill the pools",
-    "kill the hosts",
-    "hang the scheduler",
-    "hang the pools",
-    "hang the hosts",
-    "kill the sandboxes",
-    "let a node join and die",
-    "restart the cluster",
-    "kill everything of the cluster",
-    "restart the database",
-    "kill the database",
-    "restart the broker",
-    "kill the broker",
-    "cut the database off",
-    "reset connections to the database",
-    "stall the database",
-    "slow the database",
-    "drop connections to the broker",
-    "stall the broker",
-    "slow the broker",
-    "fill the volume",
-    "cut the object store off",
-    "stall the object store",
-    "slow the object store",
-    "reset connections to the object store in mid-message",
-    "fill the object store",
-)
-HARDER = (
-    "reset connections to the broker in mid-message",
-    "let the clock jump ahead",
-    "let the clock jump back",
-)
-"""Only in `make chaos`: after them Ray's own calls may hang, and jobs be handed out too often (README, limits)."""
+FAULTS = {
+    "the cluster": (
+        "kill the scheduler",
+        "kill the pools",
+        "kill the hosts",
+        "hang the scheduler",
+        "hang the pools",
+        "hang the hosts",
+        "kill the sandboxes",
+        "let a node join and die",
+        "restart the cluster",
+        "kill everything of the cluster",
+        "let the clock jump ahead",
+        "let the clock jump back",
+    ),
+    "the database": (
+        "restart the database",
+        "kill the database",
+        "cut the database off",
+        "reset connections to the database",
+        "stall the database",
+        "slow the database",
+    ),
+    "the broker": (
+        "restart the broker",
+        "kill the broker",
+        "drop connections to the broker",
+        "reset connections to the broker in mid-message",
+        "stall the broker",
+        "slow the broker",
+    ),
+    "the volumes": (
+        "fill the volume",
+        "cut the object store off",
+        "stall the object store",
+        "slow the object store",
+        "reset connections to the object store in mid-message",
+        "fill the object store",
+    ),
+}
+"""By what they break: those of one kind happen one after the other, those of different kinds also at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ class Step:
 
     job: Job
     ending: Ending
+    kind: str = ""
+    """Of SHARES."""
     said: str = ""
     """Code: what it must have printed."""
     mark: str = ""
@@ -86,6 +94,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Fault:
     name: str
+    number: int
+    """Among those of its kind, from 0."""
     after: int
     """Endings seen before it happens."""
 
@@ -94,22 +104,25 @@ class Fault:
 class Plan:
     seed: int
     steps: tuple[Step, ...]
-    faults: tuple[Fault, ...]
+    faults: dict[str, tuple[Fault, ...]]
+    """By what they break, in their order."""
 
 
-def plan(seed: int, jobs: int, kinds: tuple[str, ...], faults: int, now: datetime) -> Plan:
-    """The plan of this seed, with `faults` of these kinds, each once before any comes twice. `now`: deadlines are
+def plan(seed: int, jobs: int, rounds: int, now: datetime) -> Plan:
+    """The plan of this seed: every fault `rounds` times, each once before any comes again. `now`: deadlines are
     moments."""
     random = Random(seed)
     steps = tuple(_step(random, f"chaos-{seed}-{number:05d}", now) for number in range(jobs))
-    names: list[str] = []
-    while len(names) < faults:
-        names += random.sample(kinds, len(kinds))
+    return Plan(seed, steps, {part: _faults(random, jobs, names, rounds) for part, names in FAULTS.items()})
+
+
+def _faults(random: Random, jobs: int, kinds: tuple[str, ...], rounds: int) -> tuple[Fault, ...]:
+    names = [name for _ in range(rounds) for name in random.sample(kinds, len(kinds))]
     # Apart, so that each meets work under way. The last tenth of the jobs is left in peace: what was broken then has
     # work to show that it is whole again.
     first, span = jobs // 50, jobs * 9 // 10 - jobs // 50
-    moments = [first + int(span * (number + random.random()) / faults) for number in range(faults)]
-    return Plan(seed, steps, tuple(Fault(name, after) for name, after in zip(names, moments, strict=False)))
+    moments = [first + int(span * (number + random.random()) / len(names)) for number in range(len(names))]
+    return tuple(Fault(name, number, after) for number, (name, after) in enumerate(zip(names, moments, strict=True)))
 
 
 SHARES = {
@@ -129,6 +142,10 @@ SHARES = {
 
 def _step(random: Random, job_id: str, now: datetime) -> Step:
     kind = random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+    return replace(_step_of(kind, random, job_id, now), kind=kind)
+
+
+def _step_of(kind: str, random: Random, job_id: str, now: datetime) -> Step:
     # No clock that jumps by days comes near this deadline.
     deadline = now + timedelta(days=30) if random.random() < 0.2 else None
     common = {"id": job_id, "max_attempts": ATTEMPTS, "timeout_s": 120.0, "deadline": deadline}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from cluster.dispatch import RayBench
 from cluster.errors import WorkerLost
 from cluster.link import WorkerLink
 from cluster.membership import Member
-from cluster.placement import Need, Placed, place
+from cluster.placement import Need, Placed, Wait, place
 from sandpool.outcome import Ending
 from workers.attempt import Attempt, Statement, decode_statement, encode_statement
 from workers.errors import DatabaseRefusesRole
@@ -159,7 +160,7 @@ async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
     other = WorkerLink(FakeActor(), encode_statement, slots=8, grace_s=1.0)
     bench._pools.links = {"a": {"flights": link}, "b": {"flights": other}}
     bench._members = {name: Member(name, name, "here") for name in ("a", "b")}
-    link.on_answers = other.on_answers = lambda: bench._pools.on_answers()
+    link.on_answers, other.on_answers = (partial(bench._worker_changed, name) for name in ("a", "b"))
     bench._views.all_changed(bench._members)
     other.busy = 3
     try:
@@ -167,6 +168,8 @@ async def test_a_node_that_vanished_draws_no_jobs_while_another_answers(
         actor.trouble = [RaySystemError("the node is gone") for _ in range(1000)]
         await asyncio.sleep(0.1)
         assert place(Need("flights"), bench.nodes()) == Placed("b")
+        other.answers = False
+        assert place(Need("flights"), bench.nodes()) == Wait("no pool of 'flights' answers")
         actor.trouble = []
         await asyncio.sleep(0.1)
         assert place(Need("flights"), bench.nodes()) == Placed("a")

@@ -267,11 +267,11 @@ async def test_whoever_waits_is_told_when_a_pool_answers_again(bench: RayBench, 
     await bench._follow(cluster("a", "b"))
     link = bench._pools.links["a"]["flights"]
     link.answers = False
-    assert "flights" not in bench.nodes().nodes["a"].pools
+    assert not bench.nodes().nodes["a"].pools["flights"].answers
     told = asyncio.Event()
     bench.watch(told.set)
     link.answers = True
-    assert told.is_set() and "flights" in bench.nodes().nodes["a"].pools
+    assert told.is_set() and bench.nodes().nodes["a"].pools["flights"].answers
 
 
 async def test_a_node_whose_drain_is_forgotten_works_again(bench: RayBench, actors: dict[str, Budgeted]) -> None:

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 
 from cluster.placement import Need, Never, Node, Placed, PoolView, Wait, place
 
-pools = st.builds(lambda slots, busy: PoolView(slots, min(busy, slots)), st.integers(1, 8), st.integers(0, 8))
+pools = st.builds(
+    lambda slots, busy, answers: PoolView(slots, min(busy, slots), answers),
+    st.integers(1, 8),
+    st.integers(0, 8),
+    st.booleans(),
+)
 nodes = st.lists(
     st.builds(
         Node,
@@ -19,9 +24,10 @@ nodes = st.lists(
 
 
 @given(nodes)
-def test_a_job_is_placed_exactly_when_a_willing_pool_has_a_free_slot(cluster: list[Node]) -> None:
+def test_a_job_is_placed_exactly_when_a_willing_pool_that_answers_has_a_free_slot(cluster: list[Node]) -> None:
     able = [node for node in cluster if "flights" in node.pools]
-    free = [node for node in able if not node.draining and node.pools["flights"].busy < node.pools["flights"].slots]
+    heard = [node for node in able if not node.draining and node.pools["flights"].answers]
+    free = [node for node in heard if node.pools["flights"].busy < node.pools["flights"].slots]
     answer = place(Need("flights"), cluster)
     assert isinstance(answer, Placed) == bool(free)
     assert isinstance(answer, Never) == (not able)

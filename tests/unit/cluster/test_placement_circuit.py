@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.placement import Need, Node, Placed, PoolView, Wait, place
-from cluster.placement.circuit import FIRST_REST_S, LONGEST_REST_S, rest_until, why_avoided
+from cluster.placement.circuit import FIRST_REST_S, LONE_REST_S, LONGEST_REST_S, rest_until, why_avoided
 
 moments = st.lists(st.floats(0, 10_000), max_size=30).map(sorted)
 
@@ -40,7 +40,7 @@ def test_a_rest_ends_at_most_ten_minutes_after_the_last_failure(failures: list[f
 @given(moments)
 def test_where_no_node_is_in_order_none_rests_for_long(failures: list[float]) -> None:
     if failures:
-        assert why_avoided(failures, failures[-1] + FIRST_REST_S + 1, others=False) == ""
+        assert why_avoided(failures, failures[-1] + LONE_REST_S + 1, others=False) == ""
         assert not why_avoided(failures, failures[-1] + 1, others=False) or why_avoided(failures, failures[-1] + 1)
 
 

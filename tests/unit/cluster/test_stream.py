@@ -166,6 +166,22 @@ async def test_a_stream_that_breaks_loses_nothing_and_runs_nothing_twice(worker:
     assert len(worker.started) == len(set(worker.started)) == 40
 
 
+async def test_a_worker_whose_stream_broke_does_not_answer_until_the_next_one_is_open(
+    worker: Worker, link: Link
+) -> None:
+    """Most likely it died. What would be placed there meanwhile would be lost for nothing."""
+    await link.run(statement("before"))
+    said: list[bool] = []
+    link.on_answers = lambda: said.append(link.answers)
+    worker.trouble = RaySystemError("it is started anew")
+    worker.hang_up()
+    await until(lambda: not link.answers)
+    worker.trouble = None
+    await until(lambda: link.answers)
+    assert said == [False, True]
+    assert (await link.run(statement("after"))).ending == "Succeeded"
+
+
 async def test_work_that_no_stream_has_carried_yet_is_not_forgotten_when_the_next_one_breaks_at_once(
     worker: Worker, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
