@@ -61,6 +61,7 @@ class ConductorActor:
         self._life = secrets.token_hex(8)
         self._settings = load(Path(config))
         self._conductor: Conductor | None = None
+        self._bench: RayBench | None = None
         self._moving: asyncio.Task[None] | None = None
         self._state = "starting"
         # A scheduler whose node is lost must not go on beside the one that Ray starts elsewhere.
@@ -107,6 +108,7 @@ class ConductorActor:
             await door.close()
             raise
         self._moving = asyncio.get_running_loop().create_task(self._move_on(bench), name="own node")
+        self._bench = bench
         return conductor
 
     async def _move_on(self, bench: RayBench) -> None:
@@ -130,6 +132,21 @@ class ConductorActor:
     async def life(self) -> str:
         """Another one after a restart."""
         return self._life
+
+    async def set_aside(self, node: str, longest_s: float) -> None:
+        """See RayBench, as the three that follow; one that is not up has no work anywhere."""
+        if self._bench is not None:
+            self._bench.set_aside(node, longest_s)
+
+    async def is_busy(self, node: str) -> bool:
+        return self._bench is not None and self._bench.is_busy(node)
+
+    async def take_back(self, node: str) -> None:
+        if self._bench is not None:
+            await self._bench.take_back(node)
+
+    async def is_back(self, node: str) -> bool:
+        return self._bench is None or self._bench.is_back(node)
 
     async def answer(self, tenant: str, call: bytes) -> bytes:
         """What this scheduler knows of a job that another one was asked about; empty: nothing."""

@@ -73,6 +73,10 @@ class RayBench:
         self._resting: set[str] = set()
         """Those of them that rest, because they were idle."""
         self._leaving: set[asyncio.Task[None]] = set()
+        self._aside: dict[str, float] = {}
+        """Nodes whose workers are about to be renewed, and until when at most nothing is placed there."""
+        self._anew: set[str] = set()
+        """Nodes whose workers were ended, so that others take their places."""
         self._to_fill: set[str] = set()
         """Nodes that wait for their workers."""
         self._to_share = False
@@ -100,6 +104,8 @@ class RayBench:
                 await self._follow(await self._look())
                 self._let_drained_go()
                 self._let_rested_back()
+                for name in [name for name, until_s in self._aside.items() if until_s < time.monotonic()]:
+                    await self.take_back(name)  # whoever set it aside is gone
                 await self._scale()
             except Exception as error:  # noqa: BLE001 - Ray's own process may be away; whatever it is, the next look helps
                 log.warning("nodes not seen", error=f"{type(error).__name__}: {error}")
@@ -119,6 +125,8 @@ class RayBench:
             self._failures.pop(name, None)
             self._left.discard(name)
             self._resting.discard(name)
+            self._aside.pop(name, None)
+            self._anew.discard(name)
         for name in sorted(come):
             log.info("node joined", node=name, roles=sorted(members[name].roles))
         drains = [name for name in members.keys() & before.keys() if members[name].drains and not before[name].drains]
@@ -151,8 +159,9 @@ class RayBench:
         try:
             for database, spec in self._specs.items():
                 sizes = shares(spec.budget, database in self._pinned, staying.values())
-                await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors)
+                await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors, self._anew)
             self._to_share = False
+            self._anew.clear()
         finally:
             self._pools_changed()  # those of one database may be there when those of the next could not be made
 
@@ -160,7 +169,7 @@ class RayBench:
         """Nodes that drain lose their workers once these have nothing to do, or when the time is up."""
         for name, member in self._members.items():
             is_due = 0 < member.drain_by_s <= time.time() + LEAVE_S
-            if member.drains and name not in self._left and (is_due or not self._is_busy(name)):
+            if member.drains and name not in self._left and (is_due or not self.is_busy(name)):
                 self._leave(name, LEAVE_S)
 
     def _let_rested_back(self) -> None:
@@ -182,7 +191,7 @@ class RayBench:
         if self._scaling is None:
             return
         here = self._members.keys() - self._left
-        idle = [name for name in here if not self._is_busy(name) and self._hosts.is_empty(name)]
+        idle = [name for name in here if not self.is_busy(name) and self._hosts.is_empty(name)]
         rests, needed = await self._scaling.look(idle, [name for name in here if self._stays(name)])
         for name in rests:
             log.info("node rests", node=name)
@@ -215,9 +224,6 @@ class RayBench:
             self._to_share = True
             log.warning("a node did not leave in order", node=name, error=f"{type(error).__name__}: {error}")
 
-    def _is_busy(self, name: str) -> bool:
-        return self._pools.busy(name) or self._hosts.busy(name)
-
     def _pools_changed(self) -> None:
         """Of any node: connections were shared anew."""
         self._views.all_changed(self._members)
@@ -241,7 +247,7 @@ class RayBench:
             self._pools.views(name),
             self._hosts.view(name, member.roles),
             member.labels,
-            draining=member.drains or name in self._left,
+            draining=member.drains or name in self._left or name in self._aside,
             avoided=self._why_avoided(name, time.monotonic()),
         )
 
@@ -262,6 +268,28 @@ class RayBench:
 
     async def cancel_task(self, node: str, tenant: str, job_id: str) -> None:
         await self._hosts.cancel(node, tenant, job_id)
+
+    def set_aside(self, name: str, longest_s: float) -> None:
+        """Place nothing more on this node, whose workers are about to be renewed: until `take_back`, or for so long."""
+        if name in self._members:
+            self._aside[name] = time.monotonic() + longest_s
+            self._views.changed(name)
+
+    def is_busy(self, name: str) -> bool:
+        """Whether work of ours is there."""
+        return self._pools.busy(name) or self._hosts.busy(name)
+
+    async def take_back(self, name: str) -> None:
+        """Give the node workers in place of those that were ended, as the settings of now have them, and work."""
+        if self._aside.pop(name, None) is None or name in self._left:
+            return
+        self._hosts.renew(self._members[name], NAMESPACE)
+        self._anew.add(name)
+        await self._fill()
+
+    def is_back(self, name: str) -> bool:
+        """Whether every worker of the node has spoken since."""
+        return name not in self._anew and self._pools.are_back(name) and self._hosts.is_back(name)
 
     def wants(self, wanted: Callable[[], Sequence[SandboxNeed]]) -> None:
         self._wanted = wanted

@@ -49,7 +49,9 @@ class HostLink:
         *,
         near: bool = False,
         scheduler: str = "",
+        before: HostStatus | None = None,
     ) -> None:
+        """`before`: what the host said whose place this one takes; until it speaks for itself it may be waited for."""
         self._link: WorkerLink[SandboxTask] = WorkerLink(
             actor,
             encode_task,
@@ -60,12 +62,17 @@ class HostLink:
         )
         self._on_change = self._link.on_answers = on_change
         self._claims = Claims()
-        self._status: HostStatus | None = None
-        self._says = True
+        self._status = before
+        self._says = before is None
         """Whether it answered when it was last asked how it is: one that takes work and does nothing else is unwell."""
         self.why_not = ""
         """Why this node runs no sandboxes."""
         self._polling: asyncio.Task[None] | None = None
+
+    @property
+    def said(self) -> HostStatus | None:
+        """What it said last."""
+        return self._status
 
     @property
     def status(self) -> HostStatus | None:
@@ -180,14 +187,33 @@ class Hosts:
             return
         for name, number in seats(self._seats, members).items():
             member = next(member for member in members if member.name == name)
-            spec = _own(self._spec, number)
-            self._doors[name] = spec.doors
-            actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
-            near = is_near(member)
-            self._links[name] = HostLink(
-                actor, spec, self._grace_s, partial(self._said, name), near=near, scheduler=self._who.mailbox
-            )
             self._seats[name] = member.machine, number
+            self._start(member, self._spec, number, namespace)
+
+    def renew(self, member: Member, namespace: str) -> None:
+        """Start the host of this node anew, on its seat; the one before has been ended, by whoever asks for this."""
+        old = self._links.pop(member.name, None)
+        if self._spec is None or old is None:
+            return
+        _, number = self._seats[member.name]
+        old.release()
+        self._start(member, self._spec, number, namespace, old.said)
+
+    def _start(
+        self, member: Member, spec: HostSpec, number: int, namespace: str, before: HostStatus | None = None
+    ) -> None:
+        spec, name = _own(spec, number), member.name
+        self._doors[name] = spec.doors
+        actor = start_worker(HostActor, f"{HOST_PREFIX}{name}", namespace, member, spec, self._volumes)
+        told, near = partial(self._said, name), is_near(member)
+        self._links[name] = HostLink(
+            actor, spec, self._grace_s, told, near=near, scheduler=self._who.mailbox, before=before
+        )
+
+    def is_back(self, node: str) -> bool:
+        """Whether the host of this node has spoken, be it to say why it cannot open."""
+        link = self._links.get(node)
+        return link is None or link.status is not None or bool(link.why_not)
 
     def _said(self, node: str) -> None:
         self.on_change(node)

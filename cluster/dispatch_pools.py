@@ -6,7 +6,7 @@ Made by `cluster.dispatch`, which decides nothing about shares itself (`cluster.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import msgspec
@@ -59,17 +59,21 @@ class Pools:
         sizes: Mapping[str, int],
         namespace: str,
         doors: Callable[[str], str],
+        anew: Collection[str] = (),
     ) -> None:
-        """Have pools of these sizes on these nodes and nowhere else. Those that shrink do so before others open."""
+        """Have pools of these sizes on these nodes and nowhere else. Those that shrink do so before others open. The
+        pools of the nodes `anew` have been ended: others take their places."""
         spec = self._specs[database]
         for name in [name for name, links in self.links.items() if database in links and name not in sizes]:
             await self.links[name].pop(database).close(LEAVE_S)
-        kept = [name for name in sizes if database in self.links.get(name, {})]
+        kept = [name for name in sizes if database in self.links.get(name, {}) and name not in anew]
         await asyncio.gather(*(self._resize(self.links[name][database], sizes[name]) for name in kept))
         opened = []
         for name, size in sizes.items():
             links = self.links.setdefault(name, {})
-            if database not in links:
+            if name not in kept:
+                if old := links.get(database):
+                    old.release()
                 own = with_doors(msgspec.structs.replace(spec, budget=size), doors(name))
                 links[database] = self._start(members[name], own, namespace)
                 links[database].on_answers = partial(self._answers_changed, name)
@@ -101,6 +105,10 @@ class Pools:
         }
         answers = await asyncio.gather(*(_status_of(link) for link in asked.values()))
         return {key: status for key, status in zip(asked, answers, strict=True) if status is not None}
+
+    def are_back(self, name: str) -> bool:
+        """Whether every pool of this node answers."""
+        return all(link.answers for link in self.links.get(name, {}).values())
 
     def busy(self, name: str) -> bool:
         return any(link.busy for link in self.links.get(name, {}).values())

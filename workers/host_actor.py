@@ -105,6 +105,16 @@ class HostActor:
         """Take no more; True when everything has ended in time. Uncollected attempts stay to be collected."""
         return self._desk is None or await self._desk.drain(timeout_s)
 
+    async def pause_kept(self, timeout_s: float) -> list[str]:
+        """Save every kept sandbox for the host that comes after this one; why some could not be."""
+        if self._host is None:
+            return []
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._host.kept.pause_all()
+        except TimeoutError:
+            return [f"not all could be saved within {timeout_s:g} s"]
+
     async def close(self) -> None:
         """Cancel what runs and end every sandbox."""
         if self._mailboxes is not None:

@@ -1,5 +1,5 @@
 """Rolling restarts under load. First the whole cluster is drained by SIGTERM and another one started, with two
-schedulers; then these are restarted one after the other, while jobs flow all the time.
+schedulers; then these are restarted one after the other, and pools and hosts after them, while jobs flow all the time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from cluster.demo import acts
 from cluster.local.household import furnish
 from cluster.local.process import OwnedProcess
 from cluster.local.stage import Stage
-from sandpool import Client, Ending, SqlJob
+from sandpool import Client, CommandJob, Ending, SqlJob
 
-JOBS = 2000
+MOST_JOBS = 100_000
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -47,16 +48,21 @@ def test_a_rolling_restart_under_load_loses_nothing_and_ends_every_job_once(tmp_
     ended: Counter[str] = Counter()
     endings: set[Ending] = set()
     failures: list[Exception] = []
-    routes = acts.ROUTES
+    submitted: list[str] = []
+    enough = threading.Event()
+
+    def jobs() -> Iterator[SqlJob]:
+        for n in range(MOST_JOBS):
+            if enough.is_set():
+                return
+            submitted.append(f"rolling-{n}")
+            route = acts.ROUTES[n % len(acts.ROUTES)]
+            yield SqlJob(id=submitted[-1], database="flights", sql=acts.SMALL, params=route)
 
     def load(url: str) -> None:
-        jobs = (
-            SqlJob(id=f"rolling-{n}", database="flights", sql=acts.SMALL, params=routes[n % len(routes)])
-            for n in range(JOBS)
-        )
         try:
             with Client(url) as client:
-                for outcome in client.run_many(jobs, max_in_flight=128, timeout=240):
+                for outcome in client.run_many(jobs(), max_in_flight=128, timeout=240):
                     ended[outcome.job_id] += 1
                     endings.add(outcome.ending)
         except Exception as error:
@@ -73,21 +79,44 @@ def test_a_rolling_restart_under_load_loses_nothing_and_ends_every_job_once(tmp_
                 wait_for(lambda: len(ended) >= 100)
             # The block has ended by SIGTERM, and it did not have to be killed.
             assert '{"state":"stopped"}' in first_log.read_text(), first_log.read_text()
-            assert len(ended) < JOBS, "there was still work to do"
             config.write_text(config.read_text().replace("replicas = 1", "replicas = 2"))
             with start_up(config, second_log) as second:
                 second.wait_until(lambda: '"state":"up"' in second_log.read_text(), 180)
                 wait_for(lambda: len(ended) >= 300)
-                assert call(config, "restart") == [{"state": "scheduler restarted"}, {"state": "scheduler-2 restarted"}]
+                restart_everything_and_keep_what_is_kept(config, stage)
+                seen = len(ended)
+                wait_for(lambda: len(ended) >= seen + 200)
+                enough.set()
                 sender.join(timeout=240)
                 assert a_cancel_reaches_the_scheduler_that_holds_the_job(stage.urls["acme"]) == {Ending.Cancelled}
             dead = call(config, "dead", "ls")
         assert failures == []
-        assert len(ended) == JOBS and set(ended.values()) == {1}
+        assert set(ended) == set(submitted) and set(ended.values()) == {1}
         assert endings == {Ending.Succeeded}
         assert dead == [], "no dead letters"
     finally:
+        enough.set()
         shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def restart_everything_and_keep_what_is_kept(config: Path, stage: Stage) -> None:
+    """Schedulers, then pools and hosts, which have another budget afterwards. A kept sandbox is there as it was; a job
+    that takes longer than the node's time runs again."""
+    tenant = ("--tenant", "acme")
+    (kept,) = call(config, "sandbox", "create", "--forever", *tenant)
+    call(config, "sandbox", "code", kept["id"], "-c", "answer = 42", *tenant)
+    with Client(stage.urls["acme"]) as client:
+        slow = client.submit(CommandJob(argv=("sleep", "9"), image="base"))
+        wait_for(lambda: slow.status().state == "running")
+        config.write_text(config.read_text().replace("budget = 8", "budget = 11"))
+        told = call(config, "restart", "--workers", "--within", "1")
+        assert [line["state"] for line in told] == ["scheduler restarted", "scheduler-2 restarted", "renewed"], told
+        assert slow.outcome(timeout=90).ending is Ending.Succeeded
+    count = "select count(*) from pg_stat_activity where usename = 'flights_reader'"
+    wait_for(lambda: int(stage.postgres.execute(count)) == 11)
+    (ran,) = call(config, "sandbox", "code", kept["id"], "-c", "print(answer)", *tenant)
+    assert ran["stdout"] == "42\n", ran
+    call(config, "sandbox", "rm", kept["id"], *tenant)
 
 
 def call(config: Path, *words: str) -> list[Any]:

@@ -227,6 +227,12 @@ class KeptSandboxes:
             await self._pause(kept)
         return kept.view()
 
+    async def pause_all(self) -> list[str]:
+        """Everybody's, for this host is about to end; why some could not be: they end with it."""
+        pausing = [self.pause(kept.record.tenant, kept.id) for kept in self._kept.values()]
+        ended = await asyncio.gather(*pausing, return_exceptions=True)
+        return [f"{error}" for error in ended if isinstance(error, BaseException)]
+
     async def resume(self, tenant: str, sandbox_id: str) -> KeptView:
         """Have it go on; one that runs already does. HostFull when there is no room now: it stays paused."""
         kept = self._find(tenant, sandbox_id)

@@ -274,6 +274,46 @@ async def test_whoever_waits_is_told_when_a_pool_answers_again(bench: RayBench, 
     assert told.is_set() and bench.nodes().nodes["a"].pools["flights"].answers
 
 
+async def test_a_node_that_is_set_aside_gets_nothing_and_has_other_workers_when_it_is_taken_back(
+    bench: RayBench, actors: dict[str, Budgeted]
+) -> None:
+    await bench._follow(cluster("a"))
+    before = actors["a"]
+    before.gate.clear()
+    running = asyncio.create_task(bench.run("a", "flights", statement("long", timeout_s=60.0)))
+    await asyncio.sleep(0.02)
+    bench.set_aside("a", 60.0)
+    assert bench.is_busy("a")
+    answer = place(Need("flights"), bench.nodes())
+    assert isinstance(answer, Wait) and "draining" in answer.reason, "the only node: its jobs wait for it"
+    before.gate.set()
+    assert (await running).ending == "Succeeded" and not bench.is_busy("a")
+    told = asyncio.Event()
+    bench.watch(told.set)
+    await bench.take_back("a")
+    assert actors["a"] is not before and actors["a"].budget == 8
+    assert told.is_set() and bench.is_back("a") and place(Need("flights"), bench.nodes()) == Placed("a")
+    assert (await bench.run("a", "flights", statement("next"))).ending == "Succeeded"
+
+
+async def test_a_node_that_nobody_takes_back_is_taken_back_when_its_time_is_up(
+    actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever set it aside was killed."""
+    monkeypatch.setattr("cluster.dispatch.WATCH_S", 0.02)
+    monkeypatch.setattr("cluster.dispatch.dispatch_nodes.look", lambda: cluster("a"))
+    bench = RayBench({"flights": SPEC}, {}, grace_s=1.0)
+    await bench.start()
+    try:
+        bench.set_aside("a", 0.1)
+        assert isinstance(place(Need("flights"), bench.nodes()), Wait)
+        async with asyncio.timeout(5):
+            while not isinstance(place(Need("flights"), bench.nodes()), Placed):
+                await asyncio.sleep(0.02)
+    finally:
+        await bench.close(0.0)
+
+
 async def test_a_node_whose_drain_is_forgotten_works_again(bench: RayBench, actors: dict[str, Budgeted]) -> None:
     both = cluster("a", "b")
     await bench._follow(both)
