@@ -47,7 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "image": Entry("image", "image", "Build, list, inspect, prune and import sandbox images."),
     "sandbox": Entry("sandbox", "sandbox", "Keep sandboxes: create, use, pause, resume, snapshot and fork them."),
     "restart": Entry(
-        "restart", "restart", "Restart the schedulers one after the other, with the configuration of now."
+        "restart", "restart", "Restart schedulers, or workers too, one after the other, with the configuration of now."
     ),
     "node": Entry("node", "node", "List the nodes of the cluster, and drain one."),
     "doctor": Entry("doctor", "doctor", "Say what is present on this machine, what is missing and what to do."),

@@ -15,7 +15,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import aiormq
 from aiormq.abc import ChannelFrame
@@ -243,18 +243,19 @@ class Link:
             failures, since_s = 0, now_s()
             self._lane = lane
             self._up.set()
+            why = "the connection broke"
             try:
-                await _ended(lane)
+                why = await _ended(lane)
             finally:
                 self._lane = None
-                self._reason = Fault(Kind.AWAY, "the connection broke")
+                self._reason = Fault(Kind.AWAY, why)
                 self._part_with(lane.connection)
                 self._on_down()
             # The broker counts what a broken connection held as one more delivery, and a job with many of them is
             # given up: a network on which connections live for a moment must not bring them about in seconds.
             short_lives = short_lives + 1 if now_s() - since_s < STEADY_S else 0
             if short_lives:
-                await _pause(short_lives - 1, "the connection broke soon")
+                await _pause(short_lives - 1, f"soon after it was there: {why}")
 
     async def _connect(self) -> Lane:
         connection = aiormq.Connection(self._url)
@@ -299,17 +300,20 @@ async def _pause(failures: int, reason: str) -> None:
     await asyncio.sleep(pause_s)
 
 
-async def _ended(lane: Lane) -> None:
-    """Return when the connection, a channel or a consumer of the lane is gone."""
+async def _ended(lane: Lane) -> str:
+    """Return when the connection, a channel or a consumer of the lane is gone, and what the broker said of it."""
     loop = asyncio.get_running_loop()
-    watched = {
-        lane.connection.closing,
-        lane.incoming.closing,
-        lane.outgoing.closing,
-        loop.create_task(lane.broken.wait()),
+    watched: dict[asyncio.Future[Any], str] = {
+        lane.connection.closing: "the connection broke",
+        lane.incoming.closing: "the channel of consumers was closed",
+        lane.outgoing.closing: "the channel of publishers was closed",
+        loop.create_task(lane.broken.wait()): "the broker took a consumer away",
     }
     try:
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        ended = next(future for future in watched if future.done())
+        error = ended.exception() if not ended.cancelled() else None
+        return f"{watched[ended]}: {fault_of(error).text}" if isinstance(error, VENDOR_ERRORS) else watched[ended]
     finally:
         lane.end()
         for future in watched:
