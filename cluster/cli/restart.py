@@ -1,5 +1,5 @@
 """`sandpool restart`: the schedulers anew, one after the other, by `cluster.conductor.restart_all`; then, where that is
-asked for, the workers, node by node, by `cluster.renewal`."""
+asked for, the workers, node by node, by `cluster.dispatch_renewal`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_S = 120.0
 )
 @configured
 def restart(invocation: Invocation, workers: bool, within_s: float) -> Exit:
-    """Restart the schedulers one after the other, with the configuration of now.
+    """Restart schedulers, or workers too, one after the other, with the configuration of now.
 
     On a machine of the cluster, through Ray. Each finishes what it runs or hands it back, ends, and is up again before
     the next one's turn; with `scheduler.replicas` of two or more jobs flow meanwhile, with one they wait in the broker.
@@ -46,7 +46,7 @@ def restart(invocation: Invocation, workers: bool, within_s: float) -> Exit:
         timeout_s = settings.scheduler.drain_timeout_s + START_S
         restart_all(settings.scheduler.replicas, timeout_s, lambda state: _tell(invocation, {"state": state}))
         if workers:
-            from cluster.renewal import renew_all  # noqa: PLC0415 - as above
+            from cluster.dispatch_renewal import renew_all  # noqa: PLC0415 - as above
 
             renew_all(settings.scheduler.replicas, within_s, lambda state: _tell(invocation, state))
     finally:

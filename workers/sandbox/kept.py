@@ -22,12 +22,7 @@ from workers.errors import WorkerError
 from workers.sandbox.archive import Archive
 from workers.sandbox.births import Births, Born
 from workers.sandbox.bundle import check_limits
-from workers.sandbox.errors import (
-    SandboxError,
-    SessionBusy,
-    SnapshotUnusable,
-    SpecInvalid,
-)
+from workers.sandbox.errors import SandboxError, SessionBusy, SnapshotUnusable, SpecInvalid
 from workers.sandbox.image import Image
 from workers.sandbox.interaction import Interaction, Terminal
 from workers.sandbox.keeping import (
@@ -229,8 +224,8 @@ class KeptSandboxes:
 
     async def pause_all(self) -> list[str]:
         """Everybody's, for this host is about to end; why some could not be: they end with it."""
-        pausing = [self.pause(kept.record.tenant, kept.id) for kept in self._kept.values()]
-        ended = await asyncio.gather(*pausing, return_exceptions=True)
+        pauses = (self.pause(kept.record.tenant, kept.id) for kept in self._kept.values())
+        ended = await asyncio.gather(*pauses, return_exceptions=True)
         return [f"{error}" for error in ended if isinstance(error, BaseException)]
 
     async def resume(self, tenant: str, sandbox_id: str) -> KeptView:
