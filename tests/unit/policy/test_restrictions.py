@@ -218,3 +218,57 @@ def test_the_name_of_a_type_comes_as_text_so_that_no_number_beside_it_is_printed
         printed = judge(text, "postgres", policy, catalog, corpus.TENANT).sql
         assert printed.replace("pg_catalog.", "").count("::text") == 1
         assert ")::text" in printed.replace("pg_catalog.", "")
+
+
+EMBEDDED: tuple[Dialect, ...] = ("duckdb", "sqlite")
+
+
+def result(dialect: Dialect, text: str) -> tuple[list[str], list[Any]]:
+    """Names and rows of a statement on a table with a filter, a mask, a denied column and names of mixed case."""
+    policy = load_policy(
+        """
+        max_rows = 100
+        [tables.Accounts]
+        filter = "owner <> 'other'"
+        mask = { FullName = "substr(FullName, 1, 1)" }
+        deny = ["Secret"]
+        """
+    )
+    columns = tuple(map(CatalogColumn, ("AccountId", "FullName", "Secret", "owner", "Größe Ä")))
+    catalog = Catalog(tables=(CatalogTable(schema="main", name="Accounts", columns=columns),), search_path=("main",))
+    verdict = judge(text, dialect, policy, catalog, "acme")
+    assert verdict.allowed, (verdict.rule, verdict.reason)
+    engine = duckdb.connect() if dialect == "duckdb" else sqlite3.connect(":memory:")
+    engine.execute('CREATE TABLE Accounts (AccountId INT, FullName TEXT, Secret TEXT, owner TEXT, "Größe Ä" INT)')
+    engine.execute("INSERT INTO Accounts SELECT 1, 'Anna', 's', 'acme', 7 UNION SELECT 2, 'Otto', 's', 'other', 8")
+    cursor = engine.execute(verdict.sql)
+    return [column[0] for column in cursor.description or ()], cursor.fetchall()
+
+
+@pytest.mark.parametrize("dialect", EMBEDDED)
+def test_columns_of_a_replaced_table_keep_the_spelling_of_the_database(dialect: Dialect) -> None:
+    names, rows = result(dialect, 'SELECT a.accountid, a.fullname, a."größe Ä" FROM accounts a')
+    assert [name.lower() for name in names] == ["accountid", "fullname", "größe ä"]
+    assert rows == [(1, "A", 7)]
+    names, _ = result(dialect, "SELECT b.* FROM (SELECT AccountId, FullName FROM accounts) AS b")
+    assert names == ["AccountId", "FullName"]
+    if dialect == "duckdb":
+        names, _ = result(dialect, "SELECT * EXCLUDE (secret) FROM accounts")
+        assert names == ["AccountId", "FullName", "owner", "Größe Ä"]
+
+
+def test_a_duckdb_column_named_after_its_text_shows_no_filter() -> None:
+    query = "(SELECT count(*) FROM accounts)"
+    assert result("duckdb", f"SELECT {query}") == ([query.replace("count(*)", "count_star()")], [(1,)])
+    assert (
+        "other"
+        not in result("duckdb", f"SELECT * FROM (SELECT 1 + {query}, fullname IN (FROM (SELECT 'A')) FROM accounts)")[
+            0
+        ][0]
+    )
+    assert result("duckdb", f"SELECT {query} AS n") == (["n"], [(1,)])
+
+
+def test_a_sample_of_a_duckdb_table_is_taken_of_the_permitted_rows() -> None:
+    for sample in ("TABLESAMPLE reservoir(1 ROWS)", "TABLESAMPLE 100%"):
+        assert result("duckdb", f"SELECT fullname FROM accounts {sample}")[1] == [("A",)]

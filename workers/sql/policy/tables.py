@@ -44,6 +44,8 @@ class TableRule:
     hides: bool
     """Whether some columns may not be used, so that `*` and whole rows would give them away."""
     types: dict[str, str] = field(default_factory=dict)
+    spelling: dict[str, str] = field(default_factory=dict)
+    """Column as it is compared -> as the database stores it: a result shows the latter."""
     stand_in: str = ""
     """WITH query that the rewritten statement reads in this relation's place; only for system relations of sessions."""
     templates: dict[Any, Any] = field(default_factory=dict)
@@ -142,6 +144,7 @@ class Rulebook:
         fold = self.fold
         listed = tuple(fold(c) for c in policy.columns or ())
         masks = {fold(c): text for c, text in (policy.mask or {}).items()}
+        stored = policy.columns or () if table is None else [column.name for column in table.columns]
         if table is not None:
             columns: tuple[str, ...] | None = (own := tuple(fold(c.name) for c in table.columns))
             denied = frozenset(own) - frozenset(listed) if listed else frozenset(fold(c) for c in policy.deny or ())
@@ -166,6 +169,7 @@ class Rulebook:
             kinds=self._kinds.get((schema, name), frozenset()),
             hides=bool(denied) or (table is None and (policy.columns is not None or policy.mask is not None)),
             types={fold(c.name): c.type for c in table.columns} if table else {},
+            spelling={fold(name): name for name in stored},
         )
 
     @cached_property

@@ -187,3 +187,12 @@ SELECT id FROM orders WHERE note IS NULL LIMIT 10%
 SELECT sum(amount) AS total, total / 2 AS half FROM orders
 SELECT o FROM orders o LIMIT 1
 SELECT x.* FROM orders x ORDER BY ALL LIMIT 1
+SELECT name.lower(), products.name.upper().substr(1, 4) FROM products ORDER BY id LIMIT 3
+SELECT profile.city.upper(), country.concat('!') FROM customers ORDER BY id LIMIT 3
+SELECT profile.* FROM customers ORDER BY id LIMIT 3
+SELECT ARRAY(SELECT id FROM orders ORDER BY id LIMIT 3) AS ids
+SELECT #1, #2 FROM products ORDER BY #1 LIMIT 3
+SELECT (SELECT count(*) FROM orders o WHERE o.customer_id = c.id), EXISTS (FROM orders), c.id IN (SELECT customer_id FROM orders) FROM customers c ORDER BY c.id LIMIT 3
+SELECT * FROM (SELECT id, (SELECT count(*) FROM orders) FROM products) ORDER BY id LIMIT 3
+SELECT count(*) FROM orders TABLESAMPLE reservoir(20 ROWS)
+SELECT count(*) FROM orders USING SAMPLE 30 ROWS

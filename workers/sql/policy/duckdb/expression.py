@@ -147,6 +147,7 @@ def check_function(walk: Walk, node: Node) -> None:
 
 def _function(walk: Walk, node: Node, scope: Scope) -> None:
     check_keys("function", node, _FUNCTION_KEYS)
+    _unfold_method(walk, node, scope)
     check_function(walk, node)
     for argument in node.get("arguments", ()):
         check_keys("argument", argument, keys("name expression"))
@@ -154,6 +155,22 @@ def _function(walk: Walk, node: Node, scope: Scope) -> None:
     visit_any(walk, node.get("children"), scope)
     visit_any(walk, node.get("filter"), scope)
     visit_orders(walk, node.get("order_bys", {}).get("orders", []), scope)
+
+
+def _unfold_method(walk: Walk, node: Node, scope: Scope) -> None:
+    """`column.f(x)` becomes `f(column, x)`, which is what DuckDB makes of it: written so, nothing else can be meant."""
+    path = node.get("qualified_name", {}).get("path", [])
+    if len(path) < 2 or f"{node.get('schema', '')}.{node['function_name']}".lower() in walk.book.functions:
+        return
+    column = path[:-1]
+    first = column[0].lower()
+    if find_source(scope, first) is None and not _is_known(first, scope):
+        return
+    reference = {"class": "COLUMN_REF", "type": "COLUMN_REF", "column_names": column}
+    node["arguments"] = [{"expression": reference}, *node.get("arguments", [])]
+    node["qualified_name"] = {"path": path[-1:]}
+    for key in ("schema", "catalog"):
+        node.pop(key, None)
 
 
 def _window(walk: Walk, node: Node, scope: Scope) -> None:
@@ -211,9 +228,11 @@ def _star(walk: Walk, node: Node, scope: Scope) -> None:
     relation = node.get("relation_name", "").lower()
     if relation:
         source = find_source(scope, relation)
-        if source is None:
+        if source is None and not _is_known(relation, scope):
             deny("column.unknown", f"nothing in FROM is named {shown(relation)!r}; use its alias where it has one")
-        sources = [source]
+        if source is None:
+            find_column(scope, relation)  # the fields of a struct
+        sources = [] if source is None else [source]
     else:
         sources = scope.sources
     is_selector = bool(node.get("columns")) or "expr" in node
@@ -236,8 +255,16 @@ def _star(walk: Walk, node: Node, scope: Scope) -> None:
             deny("node.unlisted", "this form of RENAME is not known; name the columns")
 
 
-def _positional(_walk: Walk, _node: Node, _scope: Scope) -> None:
-    deny("column.selector", "columns by position (#1) are not allowed; write their names")
+def _positional(_walk: Walk, _node: Node, scope: Scope) -> None:
+    level: Scope | None = scope
+    while level is not None:
+        for source in level.sources:
+            if not source.is_whole:
+                deny(
+                    "column.selector",
+                    f"#1 could be a column of {shown(source.name)!r} that may not be used; write the column's name",
+                )
+        level = level.parent
 
 
 def _check_type(walk: Walk, node: Node) -> None:

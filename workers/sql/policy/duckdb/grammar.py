@@ -44,7 +44,10 @@ def parse(text: str) -> list[Tree]:
                 deny("statement.multiple", "there is more than one statement; send them one by one")
             if _OTHER_KINDS.match(text):
                 deny("write.unsupported", "writes are not supported in this dialect; only queries are")
-            deny("statement.kind", "only queries are allowed; write PIVOT and UNPIVOT inside SELECT ... FROM")
+            deny(
+                "statement.kind",
+                "only queries are allowed; a PIVOT lists its values: PIVOT t ON c IN ('a', 'b') USING sum(x)",
+            )
         deny("statement.syntax", f"not DuckDB SQL: {message}")
     statements: list[Tree] = [entry["node"] for entry in answer["statements"]]
     return statements
@@ -57,6 +60,17 @@ def print_tree(node: Tree) -> str:
         return _run(_PRINT, document)
     except duckdb.Error:
         deny("print.fidelity", "the statement cannot be printed again without changing it; rephrase it in plainer SQL")
+
+
+def select_of(expression: Tree) -> Tree:
+    """A query whose only column is this expression."""
+    return {
+        "type": "SELECT_NODE",
+        "cte_map": {},
+        "select_list": [expression],
+        "from_table": {"type": "EMPTY"},
+        "aggregate_handling": "STANDARD_HANDLING",
+    }
 
 
 def _run(statement: str, argument: str) -> str:

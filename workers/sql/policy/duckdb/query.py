@@ -5,6 +5,8 @@ Names fold to lower case. `read_query` is called for the statement and for every
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from workers.sql.policy.duckdb.expression import visit, visit_any, visit_orders
 from workers.sql.policy.duckdb.walk import Columns, Ctes, Node, Walk, check_keys, keys
 from workers.sql.policy.functions import functions
@@ -16,6 +18,8 @@ _SELECT_KEYS = keys(
     "type modifiers cte_map select_list from_table where_clause group_expressions group_sets aggregate_handling "
     "having qualify sample"
 )
+_KEPT = frozenset({"COLUMN_REF", "STAR", "CONSTANT", "PARAMETER", "POSITIONAL_REFERENCE"})
+"""Items of a select list that are never rewritten, or that are not one column."""
 From = tuple[list[Source], Columns]
 
 
@@ -66,6 +70,9 @@ def _select(walk: Walk, node: Node, outer: Scope | None, ctes: Ctes) -> Columns:
     outputs = _output_names(node["select_list"], starred)
     aliases = tuple(item["alias"].lower() for item in node["select_list"] if "alias" in item)
     scope = Scope(outer, sources, ctes, aliases)
+    walk.named += [
+        (item, deepcopy(item)) for item in node["select_list"] if "alias" not in item and item["class"] not in _KEPT
+    ]
     visit_any(walk, node["select_list"], scope)
     for key in ("where_clause", "group_expressions", "having", "qualify"):
         visit_any(walk, node.get(key), scope)

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from workers.sql.policy.document import TENANT
-from workers.sql.policy.duckdb.grammar import parse
+from workers.sql.policy.duckdb.grammar import parse, print_tree, select_of
 from workers.sql.policy.duckdb.walk import Node, Walk
 from workers.sql.policy.rules import Denied, deny, shown
 from workers.sql.policy.tables import Rulebook, TableRule
@@ -28,6 +28,10 @@ def apply_restrictions(walk: Walk) -> None:
         _qualify(table, rule)
     for table, rule in walk.restricted:
         _replace(walk, table, rule)
+    for item, written in walk.named:
+        if item != written:
+            # DuckDB names a column after its text: it must not show what stands in a table's place.
+            item["alias"] = print_tree(select_of(written)).removeprefix("SELECT ")
 
 
 def _qualify(table: Node, rule: TableRule) -> None:
@@ -39,8 +43,6 @@ def _qualify(table: Node, rule: TableRule) -> None:
 def _replace(walk: Walk, table: Node, rule: TableRule) -> None:
     select, named = restricted_select(walk.book, rule, walk.tenant)
     walk.allowed_tables |= named
-    if "sample" in table:
-        select["from_table"]["sample"] = table["sample"]
     aliases = table.get("column_name_alias", [])
     if aliases and rule.columns is not None:
         aliases = [name for name, column in zip(aliases, rule.columns, strict=False) if column not in rule.denied]
@@ -49,8 +51,10 @@ def _replace(walk: Walk, table: Node, rule: TableRule) -> None:
         zero = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "literal": {"kind": "INTEGER", "text": "0"}}
         select["modifiers"] = [{"type": "LIMIT_MODIFIER", "offset": zero}]
     alias = table.get("alias") or rule.name
+    # A sample of the permitted rows: it stays outside.
+    kept = {key: table[key] for key in ("sample",) if key in table}
     table.clear()
-    table |= {"type": "SUBQUERY", "alias": alias, "subquery": {"node": select}}
+    table |= {"type": "SUBQUERY", "alias": alias, "subquery": {"node": select}, **kept}
     if aliases:
         table["column_name_alias"] = aliases
 
@@ -91,10 +95,11 @@ def _build_select(book: Rulebook, rule: TableRule, tenant: str) -> Node:
     if columns is not None and (rule.hides or rule.masks):
         items: list[Node] = []
         for column in columns:
+            stored = rule.spelling[column]
             if column in rule.masks:
-                items.append({**own_expression(book, rule, rule.masks[column], tenant), "alias": column})
+                items.append({**own_expression(book, rule, rule.masks[column], tenant), "alias": stored})
             elif column not in rule.denied:
-                items.append(_column(rule, column))
+                items.append(_column(rule, stored))
         select["select_list"] = items
     if rule.filter is not None:
         select["where_clause"] = own_expression(book, rule, rule.filter, tenant)

@@ -30,6 +30,8 @@ class Walk:
     """Stars and the denied columns that their EXCLUDE names: with the column gone, the name must go."""
     stripped: list[Node] = field(default_factory=list)
     """Column references schema.table.column over a replaced table."""
+    named: list[tuple[Node, Node]] = field(default_factory=list)
+    """Items of select lists without an alias, and what they were before they were rewritten: that is their name."""
 
 
 def check_keys(kind: str, message: Node, known: frozenset[str]) -> None:

@@ -44,7 +44,7 @@ class _Engines:
                     f"this dialect is judged against the schema: give it, or list the columns of {shown(rule.name)!r}",
                 )
         tables = [
-            (rule, [(column, rule.types.get(column, "")) for column in rule.columns or ()])
+            (rule, [(rule.spelling[column], rule.types.get(column, "")) for column in rule.columns or ()])
             for rule in self.rules.values()
         ]
         self.whole = Engine(((rule.name, columns) for rule, columns in tables), book.functions)
@@ -169,10 +169,11 @@ def _entry(book: Rulebook, rule: TableRule, tenant: str, table: str) -> str:
     alias = quoted(rule.name)
     columns: list[str] = []
     for column in rule.columns or ():
+        stored = quoted(rule.spelling[column])
         if column in rule.masks:
-            columns.append(f"{_own_expression(book, rule, rule.masks[column], tenant)} AS {quoted(column)}")
+            columns.append(f"{_own_expression(book, rule, rule.masks[column], tenant)} AS {stored}")
         elif column not in rule.denied:
-            columns.append(f"{alias}.{quoted(column)} AS {quoted(column)}")
+            columns.append(f"{alias}.{stored} AS {stored}")
     select = f"SELECT {', '.join(columns)} FROM main.{quoted(table)} AS {alias}"  # noqa: S608
     if rule.filter is not None:
         select += f" WHERE {_own_expression(book, rule, rule.filter, tenant)}"
@@ -189,7 +190,7 @@ def _own_expression(book: Rulebook, rule: TableRule, text: str, tenant: str) -> 
     filled, count = with_tenant(without_comments(text), tenant)
     if count != text.count(TENANT):
         deny("policy.filter", f"{TENANT} in the policy's expression for {shown(rule.name)!r} must not stand in quotes")
-    engine = Engine([(rule.name, [(column, "") for column in rule.columns or ()])], book.functions)
+    engine = Engine([(rule.name, [(rule.spelling[column], "") for column in rule.columns or ()])], book.functions)
     try:
         engine.compile(f"SELECT ({filled}) FROM {quoted(rule.name)}")  # noqa: S608
         engine.compile(f"SELECT 1 FROM {quoted(rule.name)} WHERE ({filled}\n)")  # noqa: S608
