@@ -29,3 +29,12 @@ async def test_before_any_cluster_was_there_a_submission_says_what_to_wait_for(b
     async with AsyncClient(broker.transport("acme")) as client:
         with pytest.raises(BrokerUnavailable, match="sandpool up"):
             await client.submit(SqlJob(database="flights", sql="select 1"), timeout=0.5)
+
+
+async def test_a_client_that_leaves_does_not_take_the_end_of_its_own_queue_for_a_broker_that_is_away(
+    broker: RealBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        async with AsyncClient(broker.transport("acme")):
+            pass
+    assert "away" not in caplog.text

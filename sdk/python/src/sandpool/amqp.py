@@ -99,6 +99,7 @@ class AmqpTransport:
         for confirm in self._under_way:
             confirm.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
+        link.ending = True
         if link.current is not None:
             with suppress(*VENDOR_ERRORS):
                 await link.current.outgoing.queue_delete(self._reply_to, timeout=RPC_TIMEOUT_S)

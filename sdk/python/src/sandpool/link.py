@@ -181,6 +181,8 @@ class Link:
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._farewells: set[asyncio.Task[None]] = set()
+        self.ending = False
+        """Set before something is done that ends the lane, such as deleting its queue: it shall not come back."""
         self._reason = Fault(Kind.AWAY, "not connected yet")
 
     @property
@@ -251,6 +253,8 @@ class Link:
                 self._reason = Fault(Kind.AWAY, why)
                 self._part_with(lane.connection)
                 self._on_down()
+            if self.ending:
+                return
             # The broker counts what a broken connection held as one more delivery, and a job with many of them is
             # given up: a network on which connections live for a moment must not bring them about in seconds.
             short_lives = short_lives + 1 if now_s() - since_s < STEADY_S else 0
