@@ -111,7 +111,7 @@ class HostActor:
             return []
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._host.kept.pause_all()
+                return await self._host.save_kept()
         except TimeoutError:
             return [f"not all could be saved within {timeout_s:g} s"]
 

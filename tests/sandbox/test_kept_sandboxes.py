@@ -11,7 +11,14 @@ import pytest
 
 from sandpool.outcome import Ending
 from workers.images.store import ImageStore
-from workers.sandbox.errors import HostFull, SessionBusy, SnapshotSpaceExhausted, SpecInvalid, UnknownSandbox
+from workers.sandbox.errors import (
+    HostClosed,
+    HostFull,
+    SessionBusy,
+    SnapshotSpaceExhausted,
+    SpecInvalid,
+    UnknownSandbox,
+)
 from workers.sandbox.host import Host
 from workers.sandbox.hosting import HostSpec
 from workers.sandbox.image import Image
@@ -205,6 +212,26 @@ async def test_a_busy_sandbox_is_not_saved_and_destroying_it_waits_for_nobody(ke
         await kept.destroy(ME, made.id)
         assert (await working).ending is Ending.Failed
     assert kept.list_sandboxes(ME) == []
+
+
+async def test_what_is_saved_for_the_next_host_is_not_resumed_by_this_one(new_host: Callable[[], Host]) -> None:
+    first, second = new_host(), new_host()
+    await first.open()
+    saved, busy = await first.kept.create(ME, limits=SMALL), await first.kept.create(OTHER, limits=SMALL)
+    await said(first.kept, saved.id, "n = 7")
+    working = asyncio.create_task(first.kept.run_code(OTHER, busy.id, "import time; time.sleep(25)"))
+    await asyncio.sleep(0.2)
+    assert len(await first.save_kept()) == 1, "in one of them something runs"
+    with pytest.raises(HostClosed):
+        await first.kept.run_code(ME, saved.id, "n")
+    await first.close()
+    await asyncio.gather(working, return_exceptions=True)
+    await second.open()
+    try:
+        assert await said(second.kept, saved.id, "n") == "7"
+        assert second.kept.list_sandboxes(OTHER) == []
+    finally:
+        await second.close()
 
 
 async def test_no_room_on_disk_is_a_typed_error_and_the_sandbox_goes_on(

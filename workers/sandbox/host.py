@@ -85,6 +85,11 @@ class Host:
             log.warning("sandboxes of an earlier host process destroyed", sandboxes=orphans)
         return orphans
 
+    async def save_kept(self) -> list[str]:
+        """Pause every kept sandbox for the host that comes next, and start nothing any more; why some could not be."""
+        self._is_open = False
+        return await self.kept.pause_all()
+
     async def close(self, drain_timeout_s: float = 0.0) -> None:
         """Hand out no more; give leases so long to end by themselves; then end everything. Snapshots stay."""
         self._is_open = False
