@@ -246,6 +246,7 @@ class RayBench:
             name,
             self._pools.views(name),
             self._hosts.view(name, member.roles),
+            self._hosts.opens(name),
             member.labels,
             draining=member.drains or name in self._left or name in self._aside,
             avoided=self._why_avoided(name, time.monotonic()),
@@ -281,10 +282,14 @@ class RayBench:
 
     async def take_back(self, name: str) -> None:
         """Give the node workers in place of those that were ended, as the settings of now have them, and work."""
-        if self._aside.pop(name, None) is None or name in self._left:
+        if name not in self._aside:
             return
-        self._hosts.renew(self._members[name], NAMESPACE)
-        self._anew.add(name)
+        self._aside[name] = 0.0  # where Ray is away just now, the next look tries again
+        if name not in self._left:
+            self._hosts.renew(self._members[name], NAMESPACE)
+            self._anew.add(name)
+            self._to_share = True
+        del self._aside[name]
         await self._fill()
 
     def is_back(self, name: str) -> bool:

@@ -149,9 +149,10 @@ class HostLink:
         try:
             status = msgspec.msgpack.decode(await self._link.ask("status"), type=HostStatus)
         except WorkerError as error:
-            if self.why_not != error.message:
+            known, self.why_not = self.why_not, error.message
+            if known != error.message:
                 log.warning("no sandboxes on this node", code=error.code, error=error.message, hint=error.hint)
-            self.why_not = error.message
+                self._on_change()
             return
         except WorkerLost as error:
             log.warning("host does not answer", error=str(error))
@@ -192,12 +193,12 @@ class Hosts:
 
     def renew(self, member: Member, namespace: str) -> None:
         """Start the host of this node anew, on its seat; the one before has been ended, by whoever asks for this."""
-        old = self._links.pop(member.name, None)
+        old = self._links.get(member.name)
         if self._spec is None or old is None:
             return
         _, number = self._seats[member.name]
-        old.release()
         self._start(member, self._spec, number, namespace, old.said)
+        old.release()
 
     def _start(
         self, member: Member, spec: HostSpec, number: int, namespace: str, before: HostStatus | None = None
@@ -228,6 +229,11 @@ class Hosts:
     def view(self, node: str, roles: Collection[str]) -> HostView | None:
         link = self._links.get(node)
         return link.view(roles) if link else None
+
+    def opens(self, node: str) -> bool:
+        """Whether the host of this node has said nothing yet."""
+        link = self._links.get(node)
+        return link is not None and link.said is None and not link.why_not
 
     def busy(self, node: str) -> bool:
         link = self._links.get(node)

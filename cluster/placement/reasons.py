@@ -20,7 +20,16 @@ Check = tuple[Callable[[Node, HostView], bool], Callable[[Sequence[Seat]], str]]
 
 
 def explain(need: SandboxNeed, nodes: Iterable[Node]) -> Wait | Never:
-    """Why none of these nodes takes it now."""
+    """Why none of these nodes takes it now. A host that has not spoken yet may turn out to be the one that can."""
+    nodes = list(nodes)
+    answer = _explain(need, nodes)
+    opening = [node.name for node in nodes if node.opens]
+    if isinstance(answer, Never) and opening:
+        return Wait(f"the host of node {min(opening)} is not open yet, and otherwise {answer.reason}")
+    return answer
+
+
+def _explain(need: SandboxNeed, nodes: Iterable[Node]) -> Wait | Never:
     seats = every = [(node, node.host) for node in nodes if node.host is not None]
     if not seats:
         return Never("no node has a host for sandboxes")

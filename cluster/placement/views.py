@@ -93,6 +93,8 @@ class Node:
     name: str
     pools: Mapping[str, PoolView] = field(default_factory=dict)
     host: HostView | None = None
+    opens: bool = False
+    """It has a host of which nothing is known yet: neither what it has, nor that it cannot open."""
     labels: Mapping[str, str] = field(default_factory=dict)
     draining: bool = False
     avoided: str = ""

@@ -74,6 +74,23 @@ async def test_a_host_that_takes_work_and_says_nothing_more_gets_none_until_it_d
     await until(lambda: place(NEED, [node()]) == Placed("a"))
 
 
+async def test_a_host_that_needs_long_to_open_is_waited_for_and_one_that_cannot_open_is_not(
+    bench: RayBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.link.CALL_TIMEOUT_S", 0.05)
+    await bench._follow(cluster("a"))
+    slow = FakeHost()
+    slow.silent = True
+    bench._hosts._links["a"] = link = HostLink(slow, HostSpec(folder="/nowhere", images="/nowhere"), 1.0, lambda: None)
+    await link.open()
+    bench._worker_changed("a")
+    answer = place(NEED, bench.nodes())
+    assert isinstance(answer, Wait) and "not open yet" in answer.reason, "the scheduler has just been started"
+    link.why_not = "this node has no runsc"
+    bench._worker_changed("a")
+    assert place(NEED, bench.nodes()) == Never("no node has a host for sandboxes")
+
+
 async def test_a_worker_that_takes_work_and_never_ends_it_is_lost_and_then_left_alone(
     bench: RayBench, actors: dict[str, Budgeted], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.placement import GpuNeed, GpuView, HostView, Need, Never, Node, SandboxNeed, Wait, place
+from cluster.placement import GpuNeed, GpuView, HostView, Need, Never, Node, Placed, SandboxNeed, Wait, place
 
 GIB = 1 << 30
 HOST = HostView(8, 24 * GIB, images=frozenset({"python"}))
@@ -95,3 +95,12 @@ def test_a_need_that_is_no_amount_is_refused(wrong: dict[str, float]) -> None:
         Need()
     with pytest.raises(ValueError):
         Need("flights", NEED)
+
+
+def test_a_host_that_has_not_spoken_yet_may_be_the_one_that_can() -> None:
+    opening = Node("b", opens=True)
+    answer = place(Need(sandbox=NEED), [opening])
+    assert answer == Wait("the host of node b is not open yet, and otherwise no node has a host for sandboxes")
+    assert isinstance(place(Need(sandbox=replace(NEED, image="r")), [SMALL, opening]), Wait)
+    assert isinstance(place(Need(sandbox=replace(NEED, image="r")), [SMALL]), Never)
+    assert place(Need(sandbox=NEED), [SMALL, opening]) == Placed("a")
