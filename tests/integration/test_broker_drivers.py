@@ -186,6 +186,31 @@ def test_settings_are_the_sessions_own_and_roll_back(door: Path) -> None:
         assert connection.execute(text).fetchone() == ("2024-01-01 09:00:00+09",)
 
 
+def test_what_set_local_says_holds_until_the_transaction_ends(door: Path) -> None:
+    slow = "select count(*) from generate_series(1, 100000000) a"
+    with connect(door) as connection:
+        connection.execute("set statement_timeout = 90000")
+        for _ in range(2):  # before the server heard of the transaction, and after
+            connection.execute("set local statement_timeout = '200ms'")
+            assert connection.execute("show statement_timeout").fetchone() == ("200ms",)
+            connection.execute("select 1")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute(slow)
+        connection.rollback()
+        connection.execute("set statement_timeout = 90000")
+        connection.execute("set local statement_timeout = 300")
+        connection.execute("set local timezone = 'Asia/Tokyo'")
+        assert connection.execute("show timezone").fetchone() == ("Asia/Tokyo",)
+        connection.execute("set statement_timeout = '2min'")
+        assert connection.execute("show statement_timeout").fetchone() == ("2min",)
+        connection.execute("set local statement_timeout = 300")
+        connection.execute("reset statement_timeout")
+        assert connection.execute("show timezone").fetchone() == ("Asia/Tokyo",)
+        assert connection.execute("show statement_timeout").fetchone() != ("300ms",)
+        connection.commit()
+        assert connection.execute("show timezone").fetchone() == ("UTC",)
+
+
 # --- asyncpg ---------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ Long because these moves share one state, which would have to be passed around o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from math import inf
 from time import monotonic
 from typing import cast
@@ -181,10 +182,16 @@ class Exchange(ABC):
         return self._is_unsynced
 
     @property
+    def current_settings(self) -> Mapping[str, str]:
+        """The session's settings with what SET LOCAL says in this transaction."""
+        local = self._transaction.local
+        return {**self.settings, **local} if local else self.settings
+
+    @property
     def statement_limit_s(self) -> float:
         """How long a statement may run: the client may only ask for less."""
         most_s = self.services.limits.statement_s
-        asked_ms = int(self.settings.get("statement_timeout", "0"))
+        asked_ms = int(self.current_settings.get("statement_timeout", "0"))
         return min(most_s, asked_ms / 1000) if asked_ms else most_s
 
     def _is_failed(self) -> bool:
@@ -193,7 +200,7 @@ class Exchange(ABC):
     def _goes_to_server(self, ruling: Ruling) -> bool:
         verdict = ruling.verdict
         return isinstance(verdict, Forward) or (
-            isinstance(verdict, Own) and verdict.verb == "show" and verdict.name not in self.settings
+            isinstance(verdict, Own) and verdict.verb == "show" and verdict.name not in self.current_settings
         )
 
     # --- what the connection tells ------------------------------------------------------------------------------------

@@ -31,12 +31,22 @@ def wish_sql(old: Wish, new: Wish) -> str:
 
 def shown_value(name: str, value: str) -> str:
     """A value as the server would report it."""
+    if name == "statement_timeout":
+        return _time_shown(int(value))
     if name != "datestyle":
         return value
     parts = [part.strip().lower() for part in value.split(",")]
     style = next((_STYLES[part] for part in parts if part in _STYLES), "ISO")
     order = next((_ORDERS.get(part, part.upper()) for part in parts if part not in _STYLES), "MDY")
     return f"{style}, {order}"
+
+
+def _time_shown(value_ms: int) -> str:
+    """Milliseconds in the largest unit that holds them whole."""
+    for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)):
+        if value_ms and value_ms % size_ms == 0:
+            return f"{value_ms // size_ms}{unit}"
+    return f"{value_ms}ms" if value_ms else "0"
 
 
 def reports(before: Mapping[str, str], after: Mapping[str, str], server: Mapping[str, str]) -> bytes:

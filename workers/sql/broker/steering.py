@@ -37,8 +37,8 @@ class Steering(Exchange):
                 return self._set(ruling, own)
             case "reset":
                 return self._reset(own)
-            case "show" if own.name in self.settings:
-                value = shown_value(own.name, self.settings[own.name])
+            case "show" if own.name in self.current_settings:
+                value = shown_value(own.name, self.current_settings[own.name])
                 row = Answer((own.name,), ((value,),), own.tag)
                 self._say_answer(row, with_columns=is_simple)
                 return False
@@ -117,9 +117,10 @@ class Steering(Exchange):
         if transaction.is_open:
             for sql in local_settings_sql(changed):
                 self._tell(sql, steps.EXECUTE_HIDDEN)
-        elif own.is_local:
+        if own.is_local:
             transaction.local.update(changed)
-        if not own.is_local:
+        else:
+            transaction.forget_local(changed)
             self._change({**self.settings, **changed})
         self._say(complete(own.tag))
         if transaction.is_open:
@@ -128,12 +129,14 @@ class Steering(Exchange):
         return False
 
     def _reset(self, own: Own) -> bool:
-        kept = {name: value for name, value in self.settings.items() if own.name and name != own.name}
-        gone = self.settings.keys() - kept.keys()
+        names = [own.name] if own.name else list(self.current_settings)
+        kept = {name: value for name, value in self.settings.items() if name not in names}
+        gone = [name for name in names if name in self.current_settings]
         if self._transaction.is_open:
             for name, _ in wish_of(dict.fromkeys(gone, ""), {}):
                 self._tell(f"SET LOCAL {name} TO DEFAULT", steps.EXECUTE_HIDDEN)
             self._is_unsynced = True
+        self._transaction.forget_local(names)
         self._change(kept)
         self._say(complete(own.tag))
         return self._transaction.is_open

@@ -7,6 +7,7 @@ error of the server would; where the server has not heard of the transaction yet
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workers.sql.policy.session import Own
@@ -29,7 +30,7 @@ class Transaction:
     saved: Settings | None = None
     """The session's settings when it began: ROLLBACK brings them back."""
     local: Settings = field(default_factory=dict)
-    """SET LOCAL before the server heard of it."""
+    """What SET LOCAL said: in force until it ends. The server hears of it when it opens it."""
 
     @property
     def is_begun(self) -> bool:
@@ -53,6 +54,11 @@ class Transaction:
         self.pending = None
         self.is_open = True
         self.had_error = False
+
+    def forget_local(self, names: Iterable[str]) -> None:
+        """SET or RESET without LOCAL: what SET LOCAL said of these is over."""
+        for name in names:
+            self.local.pop(name, None)
 
     def fail(self) -> None:
         """Refused before the server heard of it."""
