@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandpool.errors import InvalidJob, UsageError
-from sandpool.job import SqlJob, digest, is_expired, new_job_id
+from sandpool.errors import InvalidEnvelope, InvalidJob, UsageError
+from sandpool.job import CommandJob, Extraction, Gpu, Group, PythonJob, SqlJob, digest, is_expired, new_job_id
+from sandpool.wire import encode_job
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -59,6 +60,49 @@ def test_a_field_out_of_its_range_is_named(field: str, value: Any) -> None:
 )
 def test_python_values_become_the_databases_text(value: Any, plain: Any) -> None:
     assert sql(params=(value,)).params == (plain,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "field", "says"),
+    [
+        (SqlJob, {"database": "d", "sql": 5}, "sql", "expected str, got int (5)"),
+        (SqlJob, {"database": None, "sql": "s"}, "database", "expected str, got None (None)"),
+        (SqlJob, {"database": "d", "sql": "s", "params": "abc"}, "params", "expected tuple or list, got str ('abc')"),
+        (SqlJob, {"database": "d", "sql": "s", "params": {"a": 1}}, "params", "expected tuple or list, got dict"),
+        (SqlJob, {"database": "d", "sql": "s", "timeout_s": "5"}, "timeout_s", "expected float, got str"),
+        (SqlJob, {"database": "d", "sql": "s", "max_rows": 1.5}, "max_rows", "expected int | None, got float"),
+        (SqlJob, {"database": "d", "sql": "s", "deadline": 5}, "deadline", "expected datetime | None, got int"),
+        (SqlJob, {"database": "d", "sql": "s", "priority": "high"}, "priority", "'high'"),
+        (SqlJob, {"database": "d", "sql": "s", "labels": {"a": 1}}, "labels", "expected str, got int"),
+        (PythonJob, {"code": "1", "outputs": "*.png"}, "outputs", "expected tuple or list, got str"),
+        (PythonJob, {"code": "1", "databases": "flights"}, "databases", "expected tuple or list, got str"),
+        (CommandJob, {"argv": "ls -l"}, "argv", "expected tuple or list, got str ('ls -l')"),
+        (CommandJob, {"argv": (1,)}, "argv", "expected str, got int"),
+        (Group, {"name": "g", "size": "2"}, "group.size", "expected int, got str"),
+        (Gpu, {"count": "1"}, "gpu.count", "expected int, got str"),
+        (Extraction, {"column": 1}, "extraction.column", "expected str, got int"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_with_what_was_given(
+    kind: Any, fields: dict[str, Any], field: str, says: str
+) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        kind(**fields)
+    assert caught.value.field == field
+    assert says in str(caught.value)
+
+
+def test_lists_may_stand_where_tuples_are_meant_and_later_changes_do_not_reach_the_job() -> None:
+    outputs, labels = ["*.png"], {"a": "b"}
+    job = PythonJob(code="1", outputs=outputs, labels=labels)  # type: ignore[arg-type]
+    outputs.append("*.csv")
+    labels["c"] = "d"
+    assert (job.outputs, job.labels) == (("*.png",), {"a": "b"})
+
+
+def test_text_that_is_no_unicode_is_a_typed_error() -> None:
+    with pytest.raises(InvalidEnvelope, match="surrogate"):
+        encode_job(SqlJob(database="d", sql="select '\ud800'"))
 
 
 def test_a_value_without_json_form_is_refused() -> None:

@@ -140,8 +140,15 @@ def job_routing_key(job: Job) -> str:
 
 
 def encode_job(job: Job) -> bytes:
-    """The envelope of a job. Raises InvalidEnvelope(`oversized`) above MAX_ENVELOPE_BYTES."""
-    data = _encoder.encode({"v": VERSION, "kind": kind_of(job), "job": job})
+    """The envelope of a job. Raises InvalidEnvelope: `oversized` above MAX_ENVELOPE_BYTES, `malformed` for text that is
+    no Unicode."""
+    try:
+        data = _encoder.encode({"v": VERSION, "kind": kind_of(job), "job": job})
+    except UnicodeEncodeError as error:
+        lone = error.object[error.start : error.start + 1]
+        raise InvalidEnvelope(
+            "malformed", f"the job holds {lone!r}, half of a surrogate pair, which no UTF-8 can carry: replace it"
+        ) from error
     if len(data) > MAX_ENVELOPE_BYTES:
         message = f"job of {len(data)} bytes; at most {MAX_ENVELOPE_BYTES}: {_WHERE_LONG_GOES[kind_of(job)]}"
         raise InvalidEnvelope("oversized", message)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sandpool.job.fields import check_job_id, require
+from sandpool.job.fields import check_job_id, check_types, require
 
 MAX_PARTS = 64
 MAX_COLUMN_BYTES = 63
@@ -35,6 +35,7 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     and rows whose column is NULL too."""
 
     def __post_init__(self) -> None:
+        check_types(self, "extraction.")
         size = len(self.column.encode("utf-8", "replace"))
         require(0 < size <= MAX_COLUMN_BYTES, "extraction.column", f"1 to {MAX_COLUMN_BYTES} bytes")
         require("\0" not in self.column, "extraction.column", "no NUL")

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -55,6 +55,36 @@ def require(holds: bool, field: str, message: str) -> None:
         raise InvalidJob(field, message)
 
 
+def check_types(value: Any, prefix: str = "") -> None:
+    """Raises InvalidJob where a field of this struct holds something else than its annotation says: a text where a
+    tuple of texts is meant would else be taken letter by letter. A list becomes a tuple."""
+    for name, kind in _fields_of(type(value)):
+        held = getattr(value, name)
+        if type(held) is kind or (kind is str and isinstance(held, str)):
+            continue
+        try:
+            plain = msgspec.convert(held, kind)
+        except msgspec.ValidationError as error:
+            what = _JSON_WORDS.sub(lambda word: _PYTHON_WORDS[word[0]], str(error))
+            raise InvalidJob(prefix + name, f"{what} ({repr(held)[:80]})") from None
+        if plain is not held:
+            msgspec.structs.force_setattr(value, name, plain)
+
+
+_PYTHON_WORDS = {"`": "", "Expected": "expected", "array": "tuple or list", "object": "dict", "null": "None"}
+_JSON_WORDS = re.compile("|".join(_PYTHON_WORDS))
+
+
+_FIELDS: dict[type, list[tuple[str, Any]]] = {}
+"""Kind of struct -> its fields with their types."""
+
+
+def _fields_of(kind: type) -> list[tuple[str, Any]]:
+    if kind not in _FIELDS:
+        _FIELDS[kind] = [(field.name, field.type) for field in msgspec.structs.fields(kind)]
+    return _FIELDS[kind]
+
+
 def check_job_id(job_id: str) -> None:
     """Raises InvalidJob unless `job_id` can name a job: it becomes part of object keys."""
     require(bool(_ID.fullmatch(job_id)), "id", "1 to 64 letters, digits, - or _, starting with a letter or digit")
@@ -77,12 +107,14 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many jobs the group has; the same in each of them."""
 
     def __post_init__(self) -> None:
+        check_types(self, "group.")
         require(bool(_ID.fullmatch(self.name)), "group.name", "1 to 64 letters, digits, - or _, no - or _ first")
         require(1 <= self.size <= MAX_GROUP, "group.size", f"1 to {MAX_GROUP}")
 
 
 def check_submission(job: Submitted) -> None:
-    """The fields that every kind of job has. Raises InvalidJob."""
+    """The types of all fields, and the values of those that every kind of job has. Raises InvalidJob."""
+    check_types(job)
     check_job_id(job.id)
     check_name(job.volume, "volume", "volume")
     require(0 < job.timeout_s <= MAX_TIMEOUT_S, "timeout_s", f"above 0, at most {MAX_TIMEOUT_S:g} seconds")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sandpool.job.fields import check_texts, require
+from sandpool.job.fields import check_texts, check_types, require
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _RANGES: dict[str, tuple[float, float]] = {
@@ -69,6 +69,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Profile of a MIG slice, for example `1g.5gb`; empty: whole cards."""
 
     def __post_init__(self) -> None:
+        check_types(self, "gpu.")
         require(1 <= self.count <= 64, "gpu.count", "1 to 64")
         require(0 <= self.memory_bytes <= 1024 * _GIB, "gpu.memory_bytes", "0 to 1 TiB")
         for field in ("model", "mig"):
