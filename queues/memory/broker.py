@@ -33,10 +33,16 @@ class Connection:
 
 
 class MemoryBroker:
-    """A broker with the whole topology and the service user in it; tenants are added by name."""
+    """A broker with the whole topology and the service user in it; tenants are added by name.
 
-    def __init__(self, limits: Limits | None = None, service_user: str = SERVICE_USER) -> None:
+    `second_s`: how long a second of a queue's time to live lasts; less than one where a test waits for delays.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, service_user: str = SERVICE_USER, *, second_s: float = 1.0
+    ) -> None:
         self.service_user = service_user
+        self._second_s = second_s
         self.topology: Topology = topology(limits)
         self.lock = threading.RLock()
         self._users: dict[str, Permissions] = {service_user: SERVICE}
@@ -68,7 +74,7 @@ class MemoryBroker:
         """Create a queue. Raises AccessRefused, TopologyMismatch."""
         with self.lock:
             self._check(user, "configure", name)
-            present = self._queues.setdefault(name, MemoryQueue(name, arguments))
+            present = self._queues.setdefault(name, MemoryQueue(name, arguments, self._second_s))
             if present.arguments != dict(arguments):
                 raise TopologyMismatch(f"queue {name} exists with other arguments: delete it or keep its arguments")
 

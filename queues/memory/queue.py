@@ -58,7 +58,7 @@ class Consumer:
 class MemoryQueue:
     """Messages that wait, and the consumers they go to in turn."""
 
-    def __init__(self, name: str, arguments: Mapping[str, str | int]) -> None:
+    def __init__(self, name: str, arguments: Mapping[str, str | int], second_s: float = 1.0) -> None:
         self.name = name
         self.arguments = dict(arguments)
         self.ready: deque[Held] = deque()
@@ -72,7 +72,7 @@ class MemoryQueue:
         limit = arguments.get("x-delivery-limit")
         self._delivery_limit = None if limit is None else int(limit)
         ttl_ms = arguments.get("x-message-ttl")
-        self._ttl_s = None if ttl_ms is None else int(ttl_ms) / 1000
+        self._ttl_s = None if ttl_ms is None else int(ttl_ms) / 1000 * second_s
         self.dead_letter_exchange = str(arguments.get("x-dead-letter-exchange", ""))
 
     @property

@@ -82,6 +82,11 @@ class Town:
             self.broker.add_tenant(tenant)
         self.door = MemoryDoor(self.broker)
         self.scheduler = Scheduler(rules, self.door, self.bench, Verdicts(), {"results": self.volume})  # type: ignore[arg-type]
+        self.queues = [
+            *(parked_name(tenant, queue) for tenant in shares for queue in (INTERACTIVE, BATCH)),
+            INTERACTIVE,
+            BATCH,
+        ]
         self._number = 0
 
     async def open(self) -> None:
@@ -115,12 +120,14 @@ class Town:
 
     async def calm(self) -> None:
         """Return when nothing moves any more before the next step: every message is where it waits or runs."""
-        seen, same = None, 0
-        while same < 5:
-            await asyncio.sleep(0.001)
-            runs = self.scheduler._running.values()
-            now = [(run.job.id, run.waiting) for run in runs]
-            seen, same = now, same + 1 if now == seen else 0
+        await self.until(lambda: self._handed_out() == len(self.bench.running) + self._in_line())
+
+    def _handed_out(self) -> int:
+        """Messages that the scheduler has taken and not settled."""
+        return sum(len(consumer.unsettled) for name in self.queues for consumer in self.broker.queue(name).consumers)
+
+    def _in_line(self) -> int:
+        return sum(bool(run.waiting) for run in self.scheduler._running.values())
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

@@ -93,7 +93,7 @@ class House:
     """One scheduler with a broker, a volume and clients, all in memory."""
 
     def __init__(self, name: str) -> None:
-        self.broker = MemoryBroker()
+        self.broker = MemoryBroker(second_s=0.05)  # no test here asks how long a retry waits
         for tenant in ("acme", "globex", "stranger"):
             self.broker.add_tenant(tenant)
         self.spec = VolumeSpec(name="results", url=f"memory:///{name}")
