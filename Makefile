@@ -44,7 +44,7 @@ test: | $(PY) ## everything, against real servers that it starts itself; a serve
 	@$(BIN)/sandpool image build base data
 	@$(PY) -m pytest tests/unit tests/style tests/sandbox -n $(REAL) --dist worksteal
 	@$(PY) -m pytest tests/integration -n $(REAL) --dist loadfile
-	@$(PY) -m pytest tests/e2e
+	@$(PY) -m pytest tests/e2e -n $(REAL)
 	@$(PY) -m pytest tests/chaos
 
 chaos: | $(PY) ## thousands of jobs while everything breaks, longer than in `make test`; CHAOS_SEED=N repeats a plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -46,19 +47,25 @@ def test_the_metrics_endpoint_tells_of_every_stage_of_the_jobs(watched: Watched)
         r'^ray_sandpool_pool_connections\{.*database="flights".*state="budget".*\} 8\.0$',
         r"^ray_sandpool_up\{.*\} 1\.0$",
     )
-    _wait_for(lambda: all(re.search(pattern, watched.metrics(), re.MULTILINE) for pattern in wanted))
+    _wait_for(watched, lambda metrics: all(re.search(pattern, metrics, re.MULTILINE) for pattern in wanted))
 
 
 def test_every_series_of_ours_is_a_known_metric(watched: Watched) -> None:
-    _wait_for(lambda: "ray_sandpool_jobs_total" in watched.metrics())
-    names = set(re.findall(r"^(ray_sandpool_\w+)\{", watched.metrics(), re.MULTILINE))
+    metrics = _wait_for(watched, lambda metrics: "ray_sandpool_jobs_total" in metrics)
+    names = set(re.findall(r"^(ray_sandpool_\w+)\{", metrics, re.MULTILINE))
     assert names
     assert names <= exported_names()
 
 
-def _wait_for(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Ray exports what was observed some ten seconds later."""
+def _wait_for(watched: Watched, holds: Callable[[str], bool], timeout_s: float = 60.0) -> str:
+    """The metrics of which this holds. Ray exports what was observed some ten seconds later, on a port that its
+    discovery file may name before anything listens there."""
     deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not appear in time"
+    metrics = "no endpoint answered"
+    while True:
+        with suppress(OSError):
+            metrics = watched.metrics()
+        if holds(metrics):
+            return metrics
+        assert time.monotonic() < deadline_s, metrics
         time.sleep(1)

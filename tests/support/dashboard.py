@@ -46,7 +46,8 @@ class Watched:
         return json.loads(fetch(self.dashboard + path))
 
     def metrics(self) -> str:
-        """What every metrics endpoint of this cluster exports now, found as Prometheus finds them."""
+        """What every metrics endpoint of this cluster exports now, found as Prometheus finds them. Raises OSError while
+        one of them does not answer: Ray names it before it does."""
         found = json.loads((self.ray_folder / "prom_metrics_service_discovery.json").read_text())
         return "\n".join(fetch(f"http://{target}/metrics") for entry in found for target in entry["targets"])
 
