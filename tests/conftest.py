@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # No deadlines: on a busy machine they fail tests that are right. `make check` looks at fewer examples than `make test`.
 settings.register_profile("default", deadline=None)
-settings.register_profile("check", deadline=None, max_examples=25)
+settings.register_profile("check", deadline=None, max_examples=15)
 settings.load_profile("default")
 
 # Collected tests are many objects that live to the end: looking through them again and again took a sixth of the time.
