@@ -145,8 +145,9 @@ async def test_cancelling_a_job_that_waits_for_a_connection_frees_its_place(dsn:
         blocker, waiter = statement(ENDLESS), statement("SELECT 1")
         first = asyncio.create_task(pool.run(blocker))
         second = asyncio.create_task(pool.run(waiter))
-        await asyncio.sleep(0.3)
-        assert pool.status().waiting == 1
+        async with asyncio.timeout(10):
+            while pool.status().waiting != 1:
+                await asyncio.sleep(0.01)
         assert await pool.cancel(waiter.job_id)
         assert (await second).ending is Ending.Cancelled
         assert pool.status().waiting == 0

@@ -143,9 +143,10 @@ except socket.gaierror as error:
 async def test_other_sandboxes_are_invisible(sandboxes: Sandboxes, base_image: Image, limits: Limits) -> None:
     first, second = [Inside(sandboxes, await sandboxes.create(base_image, limits)) for _ in range(2)]
     await first.run("/bin/sh", "-c", "for d in /tmp /dev/shm $HOME; do echo secret > $d/of-first; done")
-    listen = "import socket,time; s=socket.socket(socket.AF_UNIX); s.bind('\\0first'); s.listen(); time.sleep(60)"
-    await first.run("/bin/sh", "-c", f'/usr/bin/python3 -c "{listen}" >/dev/null 2>&1 &')
-    await asyncio.sleep(0.3)
+    bind = "import socket,time; s=socket.socket(socket.AF_UNIX); s.bind('\\0first'); s.listen()"
+    listen = f"{bind}; open('/tmp/up', 'w'); time.sleep(60)"
+    until_it_listens = "while ! [ -e /tmp/up ]; do sleep 0.05; done"
+    await first.run("/bin/sh", "-c", f'/usr/bin/python3 -c "{listen}" >/dev/null 2>&1 & {until_it_listens}')
     code = f"""
 files = [d for d in ("/tmp", "/dev/shm", os.environ["HOME"]) if os.listdir(d)]
 shared = attempt(socket.socket(socket.AF_UNIX).connect, "\\0first")

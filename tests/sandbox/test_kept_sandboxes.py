@@ -186,13 +186,15 @@ async def test_lifetimes_end_and_idle_sandboxes_are_paused(host: Host, kept: Kep
     mortal = await kept.create(ME, limits=SMALL, lifetime_s=0.3)
     lazy = await kept.create(ME, limits=SMALL, lifetime_s=None, idle_s=0.3)
     busy = await kept.create(ME, limits=SMALL, idle_s=0.3)
-    working = asyncio.create_task(kept.run_code(ME, busy.id, "import time; time.sleep(4); 'done'"))
+    until_told = "import os, time\nwhile not os.path.exists('/tmp/go'): time.sleep(0.05)\n'done'"
+    working = asyncio.create_task(kept.run_code(ME, busy.id, until_told))
     async with asyncio.timeout(20):
         while {view.id: view.state for view in kept.list_sandboxes(ME)} != {
             lazy.id: State.Paused,
             busy.id: State.Running,
         }:
             await asyncio.sleep(0.05)
+    assert (await kept.run_command(ME, busy.id, ["/bin/touch", "/tmp/go"])).code == 0
     assert (await working).text == "'done'"
     with pytest.raises(UnknownSandbox):
         await kept.run_code(ME, mortal.id, "1")

@@ -299,7 +299,9 @@ async def test_a_job_handed_out_too_often_is_recorded_lost_and_kept_as_a_dead_le
         await lost.close()
     house.door = MemoryDoor(house.broker)
     await house.open()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not house.broker.waiting(DEAD):
+            await asyncio.sleep(0.01)
     recorded = await aread_record(house.volume, "acme", "poison")
     assert recorded is not None and recorded.ending is Ending.Lost and house.bench.ran == []
     assert house.broker.waiting(DEAD) == 1
