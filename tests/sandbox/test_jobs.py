@@ -186,6 +186,21 @@ async def test_links_devices_and_missing_outputs_are_never_followed(desk: Desk, 
     assert (missing.ending, missing.error.code, len(missing.manifest.files)) == (Ending.Failed, "output.missing", 1)
 
 
+ODD_NAMES = """
+for name in (b"caf\\xe9.csv", b"a\\nb", "\u202e.txt".encode(), b"x" * 255, b"-rf", b" ", b"*", b"a\\\\b"):
+    open(b"/home/sandpool/out/" + name, "w").write("1")
+"""
+
+
+async def test_a_name_that_is_no_utf8_is_said_to_be_one_and_every_other_name_is_kept(desk: Desk, task: Any) -> None:
+    attempt = await desk.run(task(ODD_NAMES, outputs=("*",)))
+    assert attempt.error is not None
+    assert (attempt.ending, attempt.error.code) == (Ending.Failed, "output.missing")
+    assert attempt.error.message == "caf?.csv: gone, or its name is no UTF-8"
+    kept = {file.path for file in attempt.manifest.files}
+    assert kept == {"a\nb", "\u202e.txt", "x" * 255, "-rf", " ", "*", "a\\b"}
+
+
 async def test_too_many_and_too_large_outputs_end_capped_with_what_fits(desk: Desk, task: Any) -> None:
     many = await desk.run(task("for n in range(10_000): open(f'{n:05}', 'w')", outputs=("*",), timeout_s=60))
     assert (many.ending, many.error.code, len(many.manifest.files)) == (Ending.OutputCapped, "output.files", 100)

@@ -110,15 +110,20 @@ async def collect(session: Session, task: SandboxTask, place: Place) -> Collecte
             except FileRefused as error:
                 if error.reason == "EFBIG":
                     raise _too_large(task) from error
-                collected.error = collected.error or OutputMissing(
-                    f"{path[:200]}: gone, or not readable ({error.reason})"
-                )
+                collected.error = collected.error or _why_unread(path, error.reason)
                 continue
             collected.files.append(copied.file)
             collected.size_bytes += copied.file.size_bytes
     except (TooManyOutputs, OutputsTooLarge) as error:
         collected.error = error
     return collected
+
+
+def _why_unread(path: str, reason: str) -> OutputMissing:
+    if reason == "ENOENT" and "?" in path:
+        # The runner shows a name that is no UTF-8 with this in it, and no frame could ask for it.
+        return OutputMissing(f"{path[:200]}: gone, or its name is no UTF-8", hint="give output files names in UTF-8")
+    return OutputMissing(f"{path[:200]}: gone, or not readable ({reason})")
 
 
 async def copy_out(session: Session, inside: str, path: str, key: str, place: Place, most_bytes: int) -> Copied:
