@@ -11,6 +11,7 @@ from cluster.local.postgres import PostgresServer
 from sandpool.outcome import Ending
 from tests.support.pools import make_role, open_pool, read_inline, statement
 from workers.errors import DatabaseRefusesRole, DatabaseUnavailable, WorkerError
+from workers.sql.policy.catalog import CatalogColumn, CatalogType
 from workers.sql.pool import Pool, PoolSpec
 from workers.volumes.spec import VolumeSpec
 
@@ -24,6 +25,7 @@ def dsn(postgres: PostgresServer) -> Iterator[str]:
     postgres.create_database(DATABASE)
     postgres.execute(
         "CREATE TABLE public_table (id int, note text); CREATE TABLE people (id int, name text, ssn text); "
+        "CREATE TYPE spot AS (x int, y numeric(3, 1)); "
         "CREATE SEQUENCE counter; CREATE ROLE group_role; INSERT INTO people VALUES (1, 'Ann', '123-45-6789')",
         DATABASE,
     )
@@ -54,6 +56,9 @@ async def test_the_hardened_role_is_accepted_and_reads_its_columns_only(dsn: str
     people = catalog.by_name["public", "people"]
     assert [(c.name, c.type) for c in people.columns] == [("id", "integer"), ("name", "text")]
     assert catalog.search_path == ("public",)
+    assert catalog.composites == (
+        CatalogType("spot", (CatalogColumn("x", "integer"), CatalogColumn("y", "numeric(3,1)"))),
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable
+from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable, CatalogType
 from workers.sql.policy.document import Policy
 from workers.sql.policy.session.book import SessionRulebook
 from workers.sql.policy.session.relations import RELATIONS
@@ -50,6 +50,16 @@ FUNCTIONS_SQL = f"""
     WHERE n.nspname NOT IN {_SYSTEM_SCHEMAS} AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
     ORDER BY 1, 2
 """  # noqa: S608 - constants of this package
+COMPOSITES_SQL = f"""
+    SELECT pg_catalog.format_type(t.oid, NULL) AS name, a.attname AS column,
+           pg_catalog.format_type(a.atttypid, a.atttypmod) AS type
+    FROM pg_catalog.pg_type t
+    JOIN pg_catalog.pg_class c ON c.oid = t.typrelid AND c.relkind = 'c'
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname NOT IN {_SYSTEM_SCHEMAS}
+    ORDER BY t.oid, a.attnum
+"""  # noqa: S608 - constants of this package
 SYSTEM_SQL = """
     SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, a.attname AS column,
            pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
@@ -69,6 +79,7 @@ async def read_catalog(session: Session) -> Catalog:
     columns = await session.query(COLUMNS_SQL, timeout_s=CATALOG_DEADLINE_S)
     keys = await session.query(KEYS_SQL, timeout_s=CATALOG_DEADLINE_S)
     functions = await session.query(FUNCTIONS_SQL, timeout_s=CATALOG_DEADLINE_S)
+    composites = await session.query(COMPOSITES_SQL, timeout_s=CATALOG_DEADLINE_S)
     system = await session.query(SYSTEM_SQL, [".".join(name) for name in RELATIONS], timeout_s=CATALOG_DEADLINE_S)
     path = await session.query(
         "SELECT pg_catalog.unnest(pg_catalog.current_schemas(false)) AS schema, current_catalog AS database",
@@ -77,6 +88,7 @@ async def read_catalog(session: Session) -> Catalog:
     return Catalog(
         tables=build_tables(columns, {(row["schema"], row["name"]): row["size"] for row in keys}),
         functions=tuple(f"{row['schema']}.{row['name']}" for row in functions),
+        composites=build_composites(composites),
         search_path=tuple(row["schema"] for row in path),
         database=path[0]["database"] if path else "",
         system=build_tables(system, {(row["schema"], row["name"]): row["size"] for row in system}),
@@ -89,6 +101,14 @@ async def read_session_catalog(session: Session, policy: Policy) -> Catalog:
     rows = await session.query(SessionRulebook(policy, catalog).seen_sql, timeout_s=CATALOG_DEADLINE_S)
     seen = tuple((row[0], tuple(row[1])) for row in rows)
     return msgspec.structs.replace(catalog, seen=seen, seen_by=policy.version)
+
+
+def build_composites(rows: list[Any]) -> tuple[CatalogType, ...]:
+    """Composite types from rows of COMPOSITES_SQL."""
+    grouped: dict[str, list[CatalogColumn]] = defaultdict(list)
+    for row in rows:
+        grouped[row["name"]].append(CatalogColumn(row["column"], row["type"]))
+    return tuple(CatalogType(name, tuple(fields)) for name, fields in grouped.items())
 
 
 def build_tables(rows: list[Any], key_sizes: dict[tuple[str, str], int]) -> tuple[CatalogTable, ...]:

@@ -24,6 +24,13 @@ class CatalogColumn(msgspec.Struct, frozen=True):
     type: str = ""
 
 
+class CatalogType(msgspec.Struct, frozen=True):
+    """One composite type with its fields in order; `name` as columns of it are said to have it."""
+
+    name: str
+    fields: tuple[CatalogColumn, ...]
+
+
 class CatalogTable(msgspec.Struct, frozen=True, kw_only=True):
     """One table or view with its columns in order."""
 
@@ -41,6 +48,8 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     tables: tuple[CatalogTable, ...]
     functions: tuple[str, ...] = ()
     """User-defined functions as `schema.name`: a built-in of the same name is then called as `pg_catalog.name`."""
+    composites: tuple[CatalogType, ...] = ()
+    """Composite types: `(column).field` of one is a field, where anything else could call a function."""
     search_path: tuple[str, ...] = ("public",)
     database: str = ""
     """The server's own name of the database."""

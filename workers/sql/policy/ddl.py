@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from workers.errors import ConfigurationError
-from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable
+from workers.sql.policy.catalog import Catalog, CatalogColumn, CatalogTable, CatalogType
 from workers.sql.policy.document import Dialect, Policy
 from workers.sql.policy.postgres.grammar import parse
 from workers.sql.policy.postgres.query import read_query
@@ -45,6 +45,7 @@ def catalog_from_ddl(text: str, dialect: Dialect) -> Catalog:
 def _postgres(text: str) -> Catalog:
     tables: dict[tuple[str, str], CatalogTable] = {}
     functions: list[str] = []
+    composites: list[CatalogType] = []
     schemas: list[str] = ["public"]
     for statement in parse(text):
         kind = kind_of(statement)
@@ -58,6 +59,8 @@ def _postgres(text: str) -> Catalog:
         elif kind == "CreateFunctionStmt":
             names = strings(message["funcname"])
             functions.append(".".join(names if len(names) > 1 else ["public", *names]))
+        elif kind == "CompositeTypeStmt":
+            composites.append(_create_type(message))
         elif kind == "CreateSchemaStmt":
             schemas.append(message["schemaname"])
         elif kind == "AlterTableStmt":
@@ -66,7 +69,20 @@ def _postgres(text: str) -> Catalog:
             raise ConfigurationError(
                 f"schema: {kind} changes what an earlier statement made; give the final definitions"
             )
-    return Catalog(tables=tuple(tables.values()), functions=tuple(functions), search_path=("public",))
+    return Catalog(
+        tables=tuple(tables.values()),
+        functions=tuple(functions),
+        composites=tuple(composites),
+        search_path=("public",),
+    )
+
+
+def _create_type(message: _Row) -> CatalogType:
+    name = message["typevar"]
+    written = f"{name['schemaname']}.{name['relname']}" if "schemaname" in name else name["relname"]
+    definitions = [item["ColumnDef"] for item in message.get("coldeflist", ())]
+    fields = tuple(CatalogColumn(one["colname"], _type_text(one["typeName"])) for one in definitions)
+    return CatalogType(written.removeprefix("public."), fields)
 
 
 def _create_table(message: _Row, known: dict[tuple[str, str], CatalogTable]) -> CatalogTable:
@@ -144,7 +160,7 @@ def _alter_table(message: _Row, known: dict[tuple[str, str], CatalogTable]) -> N
 
 def _type_text(name: _Row) -> str:
     parts = strings(name["names"])
-    written = ".".join(part for part in parts if part != "pg_catalog")
+    written = ".".join(part for part in parts if part != "pg_catalog").removeprefix("public.")
     return written + "[]" * len(name.get("arrayBounds", ()))
 
 

@@ -84,6 +84,8 @@ class Rulebook:
         self.outputs: Mapping[str, tuple[str, ...]] = {}
         """Further functions that statements may call -> their columns in FROM."""
         self.user_functions = catalog.user_function_names if catalog else frozenset()
+        self.composites = {t.name: {f.name: f.type for f in t.fields} for t in catalog.composites} if catalog else {}
+        """Composite type -> its fields with their types."""
         self._policies = {self._key(k): p for k, p in policy.table_policies.items() if k != EVERY_TABLE}
         self._others = policy.table_policies.get(EVERY_TABLE)
         self._kinds = {self._key(entry.table): frozenset(entry.kinds) for entry in policy.writes or ()}

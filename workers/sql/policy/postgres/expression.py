@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.sql.policy.functions import functions, operators, types
 from workers.sql.policy.names import Scope, Source, find_column, find_source, use_qualified, use_star
+from workers.sql.policy.postgres.composites import fields_of, step_type, type_of
 from workers.sql.policy.postgres.walk import Node, Walk, check_keys, kind_of, strings
 from workers.sql.policy.rules import deny, shown
 
@@ -298,8 +299,11 @@ def _indirection(walk: Walk, message: Node, scope: Scope) -> None:
     elif kind == "ColumnRef" and len(argument["ColumnRef"]["fields"]) == 1:
         row = _row_named(argument["ColumnRef"]["fields"][0], scope)
     first = True
+    known = type_of(walk, argument, scope) if walk.book.composites else ""
     for step in message["indirection"]:
         step_kind = kind_of(step)
+        inside = fields_of(walk, known)
+        known = step_type(walk, known, step)
         if step_kind == "A_Indices":
             for key in ("lidx", "uidx"):
                 if key in step["A_Indices"]:
@@ -309,6 +313,8 @@ def _indirection(walk: Walk, message: Node, scope: Scope) -> None:
                 use_star(row)
             else:
                 use_qualified(row, step["String"]["sval"])
+        elif inside and (step_kind == "A_Star" or step["String"]["sval"] in inside):
+            pass
         elif not first or not _is_field(walk, step, fields):
             name = step["String"]["sval"] if step_kind == "String" else "*"
             deny(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from workers.sql.policy.functions import functions
 from workers.sql.policy.names import Scope, Source, find_source, renamed, use_star
 from workers.sql.policy.postgres.calls import read_function, read_json_table, read_xml_table
+from workers.sql.policy.postgres.composites import fields_of, type_of
 from workers.sql.policy.postgres.expression import visit, visit_all, visit_shape
 from workers.sql.policy.postgres.outputs import output_name
 from workers.sql.policy.postgres.walk import Columns, Ctes, Node, Walk, alias_names, check_keys, kind_of, strings
@@ -107,7 +108,9 @@ def _targets(walk: Walk, targets: list[Node], scope: Scope, everything: Columns)
         visit(walk, wrapped, scope)
         indirection = value.get("A_Indirection")
         if indirection is not None and "A_Star" in indirection["indirection"][-1]:
-            names = None
+            kept = {**indirection, "indirection": indirection["indirection"][:-1]}
+            inside = fields_of(walk, type_of(walk, {"A_Indirection": kept}, scope))
+            names = [*names, *inside] if inside and names is not None else None
         elif names is not None:
             names.append(output_name(target))
     return None if names is None else tuple(names)
