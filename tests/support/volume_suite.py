@@ -163,7 +163,7 @@ class VolumeSuite:
         assert volume.create("t/j/1-a/part-00000.parquet", b"free")
 
     @settings(
-        max_examples=25,
+        max_examples=min(25, settings.default.max_examples),
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )

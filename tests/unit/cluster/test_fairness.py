@@ -47,7 +47,7 @@ class Line:
     turns=st.integers(50, 150),
 )
 @example(weights={"a": 1.0, "b": 1.0, "c": 1.0, "d": 2.0}, slots=2, turns=50)
-@settings(max_examples=40)
+@settings(max_examples=min(40, settings.default.max_examples))
 def test_tenants_who_always_wait_get_turns_in_proportion_to_their_weights(
     weights: dict[str, float], slots: int, turns: int
 ) -> None:

@@ -21,7 +21,7 @@ WORDS = _TEXT.split(" ")
 
 @pytest.mark.parametrize("dialect", corpus.DIALECTS)
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=14), noise=st.text(max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 2, deadline=None)
 def test_random_words_never_break_the_check(dialect: Dialect, words: list[str], noise: str) -> None:
     text = " ".join(["SELECT", *words, noise])
     verdict = judge(text, dialect, corpus.restricted(dialect), corpus.catalog(dialect), corpus.TENANT)

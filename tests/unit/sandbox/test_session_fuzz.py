@@ -142,14 +142,16 @@ async def talk(steps: list[Any], name: str) -> None:
 
 
 @given(STEPS, st.sampled_from(CALLS))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=min(60, settings.default.max_examples)
+)
 @pytest.mark.may_block("hypothesis draws on the loop's thread")
 def test_any_conversation_ends_typed_and_in_time(steps: list[Any], name: str) -> None:
     asyncio.run(talk(steps, name))
 
 
 @given(st.binary(min_size=1, max_size=400))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=min(25, settings.default.max_examples))
 def test_any_bytes_instead_of_a_greeting_are_refused_in_time(content: bytes) -> None:
     async def greet() -> None:
         ours, theirs = socket.socketpair()

@@ -57,7 +57,7 @@ def message(number: int) -> Outgoing:
     return Outgoing("e", "k", b"", str(number))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=min(50, settings.default.max_examples), deadline=None)
 @given(
     script=st.lists(st.sampled_from(["ok", "lost"]), max_size=12).filter(lambda s: s.count("lost") < 4),
     window=st.integers(1, 5),

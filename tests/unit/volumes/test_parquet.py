@@ -79,7 +79,7 @@ def test_a_type_survives_unchanged(kind: pa.DataType, values: list[Any]) -> None
     ),
     st.integers(0, 20),
 )
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=min(50, settings.default.max_examples))
 def test_an_interval_keeps_all_three_fields_also_in_slices(values: list[Any], start: int) -> None:
     array = pa.array([None if v is None else pa.MonthDayNano(v) for v in values], pa.month_day_nano_interval())
     ready = parquet_ready(_batch(array).slice(start))

@@ -102,7 +102,11 @@ def test_a_streamed_result_rolls_over_to_new_parts(volume: Volume) -> None:
             assert file.metadata.row_group(group).column(0).compression == "ZSTD"
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(30, settings.default.max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(sizes=st.lists(st.integers(0, 300), max_size=12), group=st.integers(1, 5_000), part=st.integers(1, 20_000))
 def test_any_batches_come_back_in_order_whatever_the_limits(sizes: list[int], group: int, part: int) -> None:
     volume = open_volume(VolumeSpec(name="results", url=f"memory:///{uuid4().hex}"))
