@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cluster.fairness import EQUAL, Share
 from cluster.sandbox_admission import Room, SandboxRules, refusal_of, room_of
 from sandpool.job import Job, Limits, SqlJob, is_expired
 from sandpool.outcome import Ending, ErrorInfo, Verdict
+from workers.sandbox.limits import Limits as SandboxLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class DatabaseLimits:
 
 _CODE = DatabaseLimits(max_rows=0, max_bytes=0, max_cost=None, statement_timeout_s=math.inf)
 """For code, which has limits of its own."""
+_NOTHING, _USUAL = Limits(), SandboxRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ class Admitted:
     max_attempts: int
     room: Room
     """In a sandbox, where the job needs one."""
+
+    @property
+    def limits(self) -> SandboxLimits:
+        """Of that sandbox."""
+        most = self.room.limits
+        return replace(most, wall_s=min(max(self.timeout_s, 0.1), most.wall_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def admit(
         refusal := refusal_of(job, name, images=tenant.images, volumes=tenant.volumes, shared=shared)
     ):
         return _deny(*refusal)
-    room = room_of(Limits() if isinstance(job, SqlJob) else job.limits, sandboxes or SandboxRules(), timeout_s)
+    room = room_of(_NOTHING if isinstance(job, SqlJob) else job.limits, sandboxes or _USUAL)
     if not isinstance(room, Room):
         return _deny(*room)
     wanted = job if isinstance(job, SqlJob) else None

@@ -62,6 +62,8 @@ class HostLink:
         )
         self._on_change = self._link.on_answers = on_change
         self._claims = Claims()
+        self._seen: tuple[HostStatus, tuple[object, ...], HostView] | None = None
+        """The view made last, and of what: every pool that changes asks for it again."""
         self._status = before
         self._says = before is None
         """Whether it answered when it was last asked how it is: one that takes work and does nothing else is unwell."""
@@ -94,9 +96,14 @@ class HostLink:
 
     def view(self, roles: Collection[str]) -> HostView | None:
         """None where this node has no host."""
-        if self._status is None:
+        status = self._status
+        if status is None:
             return None
-        return view_of(self._status, self._claims, answers=self._link.answers and self._says, roles=roles)
+        answers = self._link.answers and self._says
+        made_of = (answers, roles, *self._claims.tasks)
+        if self._seen is None or self._seen[0] is not status or self._seen[1] != made_of:
+            self._seen = status, made_of, view_of(status, self._claims, answers=answers, roles=roles)
+        return self._seen[2]
 
     @property
     def busy(self) -> bool:

@@ -46,7 +46,7 @@ _tables: msgspec.json.Decoder[list[_Table]] = msgspec.json.Decoder(_Tables)
 
 async def read_catalog(bench: Bench, engine: EngineRules, rules: Rules) -> Catalog:
     """Raises CatalogUnreadable, WorkerLost."""
-    room = room_of(Limits(), rules.sandboxes, TIMEOUT_S)
+    room = room_of(Limits(), rules.sandboxes)
     assert isinstance(room, Room), "the defaults are below their ceilings"
     admitted = Admitted(TIMEOUT_S, max_rows=0, max_bytes=0, max_cost=None, max_attempts=1, room=room)
     task = catalog_task(engine, admitted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 from sandpool.job import CommandJob, PythonJob, check_object
 from sandpool.job import Limits as Asked
@@ -44,7 +45,7 @@ class SandboxRules:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The limits of one job in a sandbox, every one a number."""
+    """The limits of a job in a sandbox, every one a number; its time is the longest that any may have."""
 
     limits: Limits
     files: int
@@ -68,7 +69,8 @@ def refusal_of(
     return None
 
 
-def room_of(asked: Asked, rules: SandboxRules, timeout_s: float) -> Room | tuple[str, str, str]:
+@lru_cache(maxsize=1024)  # looked at twice for each job, and mostly none asks for anything
+def room_of(asked: Asked, rules: SandboxRules) -> Room | tuple[str, str, str]:
     """Every limit of the job, or (rule, message, hint) of the first that is over its ceiling."""
     values = rules.defaults.as_dict()
     for each in fields(Limits):
@@ -83,7 +85,7 @@ def room_of(asked: Asked, rules: SandboxRules, timeout_s: float) -> Room | tuple
     ):
         if wanted is not None and wanted > ceiling:
             return f"limits.{name}", f"{wanted:g} is more than the {ceiling:g} that a job may have", "ask for less"
-    values["wall_s"] = min(max(timeout_s, 0.1), rules.most.wall_s)
+    values["wall_s"] = rules.most.wall_s
     files = rules.files if asked.files is None else asked.files
     files_bytes = rules.files_bytes if asked.files_bytes is None else asked.files_bytes
     return Room(Limits(**values), files, files_bytes, rules.input_bytes)

@@ -88,7 +88,7 @@ def code_task(
     else:
         source = Input("", *check_object(job.file, "file")) if job.file else None
         asked |= {"kind": "code", "code": job.code, "code_file": source, "name": job.name}
-    return _task(whose, admitted, admitted.room.limits, volume=job.volume, **asked)
+    return _task(whose, admitted, admitted.limits, volume=job.volume, **asked)
 
 
 def transform_task(job: SqlJob, whose: Whose, admitted: Admitted, parts: Sequence[Part]) -> SandboxTask:
@@ -123,8 +123,8 @@ def _table_task(kind: str, whose: Whose, admitted: Admitted, **asked: Any) -> Sa
 
 def table_limits(admitted: Admitted) -> Limits:
     """Room for a whole result."""
-    room = admitted.room.limits
-    return replace(room, memory_bytes=max(room.memory_bytes, TABLE_MEMORY_BYTES))
+    limits = admitted.limits
+    return replace(limits, memory_bytes=max(limits.memory_bytes, TABLE_MEMORY_BYTES))
 
 
 def _task(whose: Whose, admitted: Admitted, limits: Limits, **asked: Any) -> SandboxTask:

@@ -63,6 +63,8 @@ class Fleet:
         before = self._nodes.get(node.name)
         self._nodes[node.name] = node
         old, new = before.host if before is not None else None, node.host
+        if before is not None and old is new and before.labels == node.labels:
+            return  # only its pools are different, or it drains: that is looked at, no place in line
         if before is not None and old is not None:
             self._drop(self._lines(before, old))
         if new is not None:

@@ -53,13 +53,15 @@ KINDS: dict[str, type[SqlJob] | type[PythonJob] | type[CommandJob]] = {
 }
 """The envelope's `kind` -> the type of its `job`."""
 
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+
 # How soon and how often a job runs is not what it does: these may differ between two submissions of one id.
 _NOT_IDENTITY = ("id", "priority", "timeout_s", "deadline", "max_attempts", "retention_s", "labels", "group")
 
 
 def kind_of(job: Job) -> str:
     """The envelope's name for this kind of job."""
-    return next(kind for kind, cls in KINDS.items() if type(job) is cls)
+    return _KIND_OF[type(job)]
 
 
 def work_of(job: Job) -> dict[str, Any]:

@@ -48,10 +48,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _RANGES.items():
             value = getattr(self, name)
+            if value is None:
+                continue
             is_number = isinstance(value, int if name != "cpus" else int | float) and not isinstance(value, bool)
-            holds = value is None or (is_number and lowest <= value <= highest)
             kind = "a number" if name == "cpus" else "a whole number"
-            require(holds, f"limits.{name}", f"{kind} from {lowest:g} to {highest:g}, or None, not {value!r}")
+            require(
+                is_number and lowest <= value <= highest,
+                f"limits.{name}",
+                f"{kind} from {lowest:g} to {highest:g}, or None, not {value!r}",
+            )
         if self.cpus is not None:
             # As it comes back from the wire: both ends must find the same digest of the work.
             msgspec.structs.force_setattr(self, "cpus", float(self.cpus))
