@@ -18,7 +18,7 @@ MOST_VALUES = 100
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # looked up by identity, a dozen times for each job
 class Metric:
     """One family of series. Counters end in `_total`; every other name ends in its unit or says what it counts."""
 

@@ -12,31 +12,36 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from cluster.metrics import ALL, SECONDS, LabelCap, Metric
 
+MOST_KNOWN = 10_000
+
 
 class RayRecorder:
     """A `cluster.metrics.Recorder`; make one in each process, after Ray is there."""
 
     def __init__(self) -> None:
         self._cap = LabelCap()
-        self._tags: dict[tuple[Metric, tuple[str, ...]], dict[str, str]] = {}
         self._series: dict[Metric, Any] = {metric: _series(metric) for metric in ALL}
+        self._known: dict[tuple[Metric, tuple[str, ...]], tuple[Any, dict[str, str]]] = {}
+        """Where each observation goes, found once: there are a dozen for each job."""
 
     def add(self, metric: Metric, amount: float, *labels: str) -> None:
         if amount > 0:
-            self._series[metric].inc(amount, self._tags_of(metric, labels))
+            series, tags = self._known.get((metric, labels)) or self._find(metric, labels)
+            series.inc(amount, tags)
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        self._series[metric].set(value, self._tags_of(metric, labels))
+        series, tags = self._known.get((metric, labels)) or self._find(metric, labels)
+        series.set(value, tags)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
-        self._series[metric].observe(value, self._tags_of(metric, labels))
+        series, tags = self._known.get((metric, labels)) or self._find(metric, labels)
+        series.observe(value, tags)
 
-    def _tags_of(self, metric: Metric, labels: tuple[str, ...]) -> dict[str, str]:
-        capped = self._cap.capped(metric, labels)
-        tags = self._tags.get((metric, capped))
-        if tags is None:
-            tags = self._tags[metric, capped] = dict(zip(metric.labels, capped, strict=True))
-        return tags
+    def _find(self, metric: Metric, labels: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
+        found = self._series[metric], dict(zip(metric.labels, self._cap.capped(metric, labels), strict=True))
+        if len(self._known) < MOST_KNOWN:
+            self._known[metric, labels] = found
+        return found
 
 
 def _series(metric: Metric) -> Counter | Gauge | Histogram:
