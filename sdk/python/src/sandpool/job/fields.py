@@ -58,9 +58,9 @@ def require(holds: bool, field: str, message: str) -> None:
 def check_types(value: Any, prefix: str = "") -> None:
     """Raises InvalidJob where a field of this struct holds something else than its annotation says: a text where a
     tuple of texts is meant would else be taken letter by letter. A list becomes a tuple."""
-    for name, kind in _fields_of(type(value)):
+    for name, kind, default in _FIELDS.get(type(value)) or _fields_of(type(value)):
         held = getattr(value, name)
-        if type(held) is kind or (kind is str and isinstance(held, str)):
+        if held is default or type(held) is kind or (kind is str and isinstance(held, str)):
             continue
         try:
             plain = msgspec.convert(held, kind)
@@ -75,14 +75,13 @@ _PYTHON_WORDS = {"`": "", "Expected": "expected", "array": "tuple or list", "obj
 _JSON_WORDS = re.compile("|".join(_PYTHON_WORDS))
 
 
-_FIELDS: dict[type, list[tuple[str, Any]]] = {}
-"""Kind of struct -> its fields with their types."""
+_FIELDS: dict[type, list[tuple[str, Any, Any]]] = {}
+"""Kind of struct -> its fields with their types and defaults."""
 
 
-def _fields_of(kind: type) -> list[tuple[str, Any]]:
-    if kind not in _FIELDS:
-        _FIELDS[kind] = [(field.name, field.type) for field in msgspec.structs.fields(kind)]
-    return _FIELDS[kind]
+def _fields_of(kind: type) -> list[tuple[str, Any, Any]]:
+    found = _FIELDS[kind] = [(field.name, field.type, field.default) for field in msgspec.structs.fields(kind)]
+    return found
 
 
 def check_job_id(job_id: str) -> None:
