@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from sandpool.batch import outcome_batches, submit_all
-from sandpool.errors import JobUnknown
+from sandpool.errors import JobUnknown, UsageError
 from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.pending import Waiter
@@ -86,6 +86,8 @@ class AsyncClient:
     """A connection of one tenant to Sandpool: an `amqp://tenant:password@host/vhost` URL, or a transport."""
 
     def __init__(self, broker: str | Transport) -> None:
+        if not isinstance(broker, str) and not hasattr(broker, "open"):
+            raise UsageError(f"the broker is a URL, amqp[s]://tenant:password@host[:port]/vhost, not {broker!r}")
         self._session = Session(_connect_to(broker) if isinstance(broker, str) else broker)
 
     @property
@@ -136,6 +138,7 @@ class AsyncClient:
         For outcomes in bounded memory use `run_many`. `timeout` bounds the wait for each next confirm. Raises as
         `submit`; jobs confirmed before the error stay submitted.
         """
+        _check_many(jobs)
         pipeline = self._pipeline(window, timeout)
         try:
             waiters = await submit_all(pipeline, lambda job: self._session.prepare(job, traceparent), jobs, on_progress)
@@ -176,6 +179,7 @@ class AsyncClient:
         off_loop: bool,
     ) -> AsyncGenerator[list[Outcome], None]:
         """`run_many` with all outcomes that are there at once in one list; `off_loop`: the iterable may block."""
+        _check_many(jobs)
         return outcome_batches(
             self._pipeline(max_in_flight, TIMEOUT_S),
             lambda job: self._session.prepare(job, traceparent),
@@ -214,6 +218,11 @@ class AsyncClient:
 
     def _pipeline(self, window: int, timeout_s: float) -> Pipeline:
         return Pipeline(self._session.transport, window=window, timeout_s=timeout_s)
+
+
+def _check_many(jobs: Iterable[Job]) -> None:
+    if not isinstance(jobs, Iterable):
+        raise UsageError(f"jobs: expected several jobs, got {repr(jobs)[:80]}; one job goes by submit(job)")
 
 
 def _connect_to(url: str) -> Transport:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable
 
-from sandpool.errors import BrokerUnavailable, InvalidEnvelope, OutcomeTimeout
+from sandpool.errors import BrokerUnavailable, InvalidEnvelope, InvalidJob, OutcomeTimeout, UsageError
 from sandpool.job import Job
 from sandpool.outcome import Outcome
 from sandpool.pending import Pending, Waiter
@@ -66,7 +66,9 @@ class Session:
             waiter.abandon(closed)
 
     def prepare(self, job: Job, traceparent: str) -> tuple[Waiter, Outgoing]:
-        """The message of a job and its waiter. Raises InvalidEnvelope, JobIdConflict."""
+        """The message of a job and its waiter. Raises InvalidJob (this is none), InvalidEnvelope, JobIdConflict."""
+        if not isinstance(job, Job):
+            raise InvalidJob("job", f"expected SqlJob, PythonJob or CommandJob, got {repr(job)[:80]}")
         headers: dict[str, str | int] = {SUBMITTED_HEADER: time.time_ns() // 1_000_000}
         if traceparent := traceparent or current_traceparent():
             headers["traceparent"] = traceparent
@@ -74,7 +76,9 @@ class Session:
         return self.pending.add(job), message
 
     async def outcome(self, waiter: Waiter, timeout_s: float) -> Outcome:
-        """Raises OutcomeTimeout, JobIdConflict, BrokerUnavailable (closed)."""
+        """Raises OutcomeTimeout, JobIdConflict, BrokerUnavailable (closed), UsageError (no time limit)."""
+        if not isinstance(timeout_s, int | float) or timeout_s != timeout_s:
+            raise UsageError(f"timeout: expected a number of seconds, got {timeout_s!r}")
         deadline_s = time.monotonic() + timeout_s
         while not waiter.ended:
             left_s = deadline_s - time.monotonic()
