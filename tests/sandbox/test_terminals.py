@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from sandpool.outcome import Ending
-from tests.unit.sandbox.test_runner_code import folder, runner, session
+from tests.sandbox.test_runner_code import folder, runner, session
 from workers.sandbox import requests
 from workers.sandbox.interaction import Interaction
 from workers.sandbox.kept import KeptSandboxes

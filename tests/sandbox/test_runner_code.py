@@ -19,7 +19,7 @@ from workers.sandbox.listener import Listener
 from workers.sandbox.replies import SessionLimits
 from workers.sandbox.session import Session
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 LIMITS = SessionLimits(output_bytes=100_000, result_bytes=200_000, wall_s=20, grace_s=1.0)
 
 

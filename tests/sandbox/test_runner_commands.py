@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandpool.outcome import Ending
-from tests.unit.sandbox.test_runner_code import LIMITS, folder, runner, session
+from tests.sandbox.test_runner_code import LIMITS, folder, runner, session
 from workers.sandbox.errors import FileRefused, SpecInvalid
 from workers.sandbox.session import Session
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandpool.outcome import Ending
+from tests.sandbox.test_runner_code import folder, runner, session
 from tests.support.screen import Screen
-from tests.unit.sandbox.test_runner_code import folder, runner, session
 from workers.sandbox.errors import FileRefused, RunnerLost, SessionBusy, SpecInvalid
 from workers.sandbox.interaction import Terminal
 from workers.sandbox.session import Session
