@@ -50,8 +50,11 @@ async def test_a_terminal_and_a_watch_work_in_a_sandbox_and_leave_it_fit_for_a_s
         ["/bin/sh", "-c", script], pty=Terminal(rows=30, columns=90), on_output=screen.listen
     ) as command:
         await screen.until(b"/dev/pts/")
-        await command.write(b"\x03")
-        assert (await command.wait()).code in (-2, 130)
+        ended = asyncio.ensure_future(command.wait())
+        while not ended.done():  # as a person does: once in a thousand times gVisor was seen to lose the first one
+            await command.write(b"\x03")
+            await asyncio.wait([ended], timeout=2)
+        assert ended.result().code in (-2, 130)
     assert b"30 90" in screen.shown
     async with session.watch(".", recursive=True) as watch:
         await session.run_code("import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()")
