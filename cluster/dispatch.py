@@ -156,12 +156,13 @@ class RayBench:
     async def _share(self) -> None:
         self._to_share = True
         staying = {name: member for name, member in self._members.items() if name not in self._left}
+        anew = frozenset(self._anew)  # another node may be taken back meanwhile: its turn comes then
         try:
             for database, spec in self._specs.items():
                 sizes = shares(spec.budget, database in self._pinned, staying.values())
-                await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors, self._anew)
+                await self._pools.share(database, staying, sizes, NAMESPACE, self._hosts.doors, anew)
             self._to_share = False
-            self._anew.clear()
+            self._anew -= anew
         finally:
             self._pools_changed()  # those of one database may be there when those of the next could not be made
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from cluster.dispatch import RayBench
@@ -294,6 +295,56 @@ async def test_a_node_that_is_set_aside_gets_nothing_and_has_other_workers_when_
     assert actors["a"] is not before and actors["a"].budget == 8
     assert told.is_set() and bench.is_back("a") and place(Need("flights"), bench.nodes()) == Placed("a")
     assert (await bench.run("a", "flights", statement("next"))).ending == "Succeeded"
+
+
+async def test_a_node_that_is_taken_back_while_connections_are_shared_has_other_pools_of_every_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: dict[tuple[str, str], Budgeted] = {}
+    gates = {name: asyncio.Event() for name in ("one", "two")}
+    reached: list[str] = []
+
+    class Gated(Budgeted):
+        def __init__(self, spec: PoolSpec) -> None:
+            super().__init__(spec.budget)
+            self.database = spec.database
+
+        async def _set_budget(self, budget: int) -> None:
+            reached.append(self.database)
+            await gates[self.database].wait()
+
+    def start(self: Pools, member: Member, spec: PoolSpec, namespace: str) -> Any:
+        made[member.name, spec.database] = Gated(spec)
+        return WorkerLink(made[member.name, spec.database], encode_statement, slots=8, grace_s=1.0)
+
+    async def until_reached(database: str) -> None:
+        async with asyncio.timeout(5):
+            while database not in reached:
+                await asyncio.sleep(0.005)
+        reached.clear()
+
+    monkeypatch.setattr(Pools, "_start", start)
+    monkeypatch.setattr("cluster.link.ray.kill", lambda actor: None)
+    bench = RayBench({name: msgspec.structs.replace(SPEC, database=name) for name in gates}, {}, grace_s=1.0)
+    for gate in gates.values():
+        gate.set()
+    await bench._follow(cluster("a", "b"))
+    before = dict(made)
+    reached.clear()
+    gates["two"].clear()
+    sharing = asyncio.create_task(bench._share())
+    await until_reached("two")
+    gates["one"].clear()
+    bench.set_aside("b", 60.0)
+    back = asyncio.create_task(bench.take_back("b"))
+    await until_reached("one")
+    gates["two"].set()
+    await sharing
+    gates["one"].set()
+    await back
+    assert {key for key, actor in made.items() if actor is not before[key]} == {("b", "one"), ("b", "two")}
+    assert bench.is_back("b")
+    await bench.close(0.0)
 
 
 async def test_a_node_that_nobody_takes_back_is_taken_back_when_its_time_is_up(
