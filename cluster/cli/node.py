@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from cluster.cli.exits import Exit
 from cluster.cli.grid import grid_from_rows, print_grid
 from cluster.cli.invocation import Invocation, configured
+from cluster.cli.joining import joined
 
 if TYPE_CHECKING:
     from cluster.membership import Member
@@ -72,17 +72,10 @@ def drain(invocation: Invocation, name: str, deadline_s: float) -> Exit:
 
 @contextmanager
 def _ray(invocation: Invocation) -> Iterator[Any]:
-    from cluster import dispatch_kept, dispatch_nodes  # noqa: PLC0415 - ray costs 1 s, which --help need not pay
-    from cluster.dispatch import NAMESPACE  # noqa: PLC0415 - as above
+    from cluster import dispatch_nodes  # noqa: PLC0415 - ray costs 1 s, which --help need not pay
 
-    settings = invocation.settings
-    folder = Path(settings.ray.folder) if settings.ray.folder else Path(settings.folder) / "ray"
-    joined = dispatch_kept.join(NAMESPACE, settings.ray.address, folder)
-    try:
+    with joined(invocation):
         yield dispatch_nodes
-    finally:
-        if joined:
-            dispatch_kept.leave()
 
 
 def _facts(member: Member) -> dict[str, str]:

@@ -3,12 +3,11 @@ asked for, the workers, node by node, by `cluster.dispatch_renewal`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation, configured
+from cluster.cli.joining import joined
 
 START_S = 120.0
 """For a scheduler to be up again after it has drained."""
@@ -36,22 +35,14 @@ def restart(invocation: Invocation, workers: bool, within_s: float) -> Exit:
     other nodes work (docs/operations.md, upgrade).
     """
     from cluster.conductor import restart_all  # noqa: PLC0415 - ray costs 1 s, which --help need not pay
-    from cluster.dispatch import NAMESPACE  # noqa: PLC0415 - as above
-    from cluster.dispatch_kept import join, leave  # noqa: PLC0415 - as above
+    from cluster.dispatch_renewal import renew_all  # noqa: PLC0415 - as above
 
-    settings = invocation.settings
-    folder = Path(settings.ray.folder) if settings.ray.folder else Path(settings.folder) / "ray"
-    joined = join(NAMESPACE, settings.ray.address, folder)
-    try:
-        timeout_s = settings.scheduler.drain_timeout_s + START_S
-        restart_all(settings.scheduler.replicas, timeout_s, lambda state: _tell(invocation, {"state": state}))
+    scheduler = invocation.settings.scheduler
+    with joined(invocation):
+        timeout_s = scheduler.drain_timeout_s + START_S
+        restart_all(scheduler.replicas, timeout_s, lambda state: _tell(invocation, {"state": state}))
         if workers:
-            from cluster.dispatch_renewal import renew_all  # noqa: PLC0415 - as above
-
-            renew_all(settings.scheduler.replicas, within_s, lambda state: _tell(invocation, state))
-    finally:
-        if joined:
-            leave()
+            renew_all(scheduler.replicas, within_s, lambda state: _tell(invocation, state))
     return Exit.Ok
 
 

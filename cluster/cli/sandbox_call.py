@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ import msgspec
 
 from cluster.cli.exits import Exit
 from cluster.cli.invocation import Invocation
+from cluster.cli.joining import joined
 
 if TYPE_CHECKING:
     from cluster.dispatch_kept import KeptHosts
@@ -34,16 +34,9 @@ def owned(command: Command) -> Command:
 def hosts_of(invocation: Invocation) -> Iterator[KeptHosts]:
     """Connected to the cluster of the configuration. Raises NotRunning."""
     from cluster import dispatch_kept as kept  # noqa: PLC0415 - ray costs 1 s, which --help need not pay
-    from cluster.dispatch import NAMESPACE  # noqa: PLC0415 - as above
 
-    wanted = invocation.settings.ray
-    folder = Path(wanted.folder) if wanted.folder else Path(invocation.settings.folder) / "ray"
-    ours = kept.join(NAMESPACE, wanted.address, folder)
-    try:
-        yield kept.KeptHosts(NAMESPACE)
-    finally:
-        if ours:
-            kept.leave()
+    with joined(invocation) as namespace:
+        yield kept.KeptHosts(namespace)
 
 
 def ask(invocation: Invocation, tenant: str | None, request: Request, node: str = "") -> Any:
